@@ -1,0 +1,235 @@
+//! A connection that comes back: a supervisor dials, watches and dials again; sessions run on what it has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::link::{Link, dial};
+use crate::retry::Backoff;
+use crate::{ConnectionArgs, Endpoint, Error, Result, RetryPolicy, Session, Sessions, Shutdown, State};
+
+/// A connection or session that lasted this long was a success; failures are counted anew after it.
+pub(crate) const STABLE: Duration = Duration::from_secs(1);
+
+/// A handle on a connection that is made again whenever it is lost. Clones share it; when the last one is
+/// dropped, it is closed.
+///
+/// Each lapin connection is a *generation*. Nothing is carried over from one to the next: what a program
+/// needs on the broker it declares in a [session](Connection::session), which runs again in each generation.
+#[derive(Clone)]
+pub struct Connection {
+    link: watch::Receiver<Availability>,
+    state: watch::Receiver<State>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) shutdown: Shutdown,
+    name: Arc<str>,
+    _closing: Arc<DropGuard>,
+}
+
+#[derive(Clone)]
+enum Availability {
+    Waiting,
+    Up(Arc<Link>),
+    Over(Arc<Error>),
+}
+
+impl Connection {
+    /// Connects, and goes on connecting whenever the connection is lost.
+    ///
+    /// `name` is what the management page shows. A process that publishes and consumes for long opens two
+    /// connections, because a broker short of memory stops reading from those that publish.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before anything connects; [`Error::Exhausted`] if no broker answers within
+    /// `--wait`; [`Error::Connect`] at once if trying again cannot help; [`Error::Stopped`] on shutdown.
+    pub async fn open(args: &ConnectionArgs, name: &str, shutdown: &Shutdown) -> Result<Self> {
+        let (link, link_seen) = watch::channel(Availability::Waiting);
+        let (state, state_seen) = watch::channel(State::Connecting);
+        let closing = shutdown.closing();
+        let supervisor = Supervisor {
+            endpoint: Arc::new(args.endpoint()?),
+            name: name.into(),
+            wait: args.wait(),
+            retry: args.retry(),
+            link,
+            state,
+            shutdown: shutdown.clone(),
+            closing: closing.clone(),
+        };
+        let connection = Self {
+            link: link_seen,
+            state: state_seen,
+            retry: args.retry(),
+            name: name.into(),
+            shutdown: shutdown.clone(),
+            _closing: Arc::new(closing.drop_guard()),
+        };
+        shutdown.connections().spawn(supervisor.run());
+        connection.link().await?;
+        Ok(connection)
+    }
+
+    /// Runs `body` on a fresh channel, and again on another one after each loss of the connection, until it
+    /// returns `Ok`, or an error that trying again cannot cure.
+    ///
+    /// The body declares what it needs and then consumes or publishes. It is dropped when its connection
+    /// is lost, wherever it stands, so a call that lapin would leave hanging cannot hang.
+    ///
+    /// # Errors
+    /// The body's own error; [`Error::Closed`] once the connection is given up; [`Error::Exhausted`] if
+    /// the body fails too often in a row; [`Error::Blocked`] if a step timed out under a resource alarm.
+    pub async fn session<T>(&self, mut body: impl AsyncFnMut(Session) -> Result<T>) -> Result<T> {
+        let mut sessions = self.sessions();
+        loop {
+            if let Some(value) = sessions.run(|session| body(session)).await? {
+                return Ok(value);
+            }
+        }
+    }
+
+    /// The loop behind [`Connection::session`], one turn at a time. For futures that are spawned: an async
+    /// closure that borrows cannot yet be proven `Send`.
+    #[must_use]
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(self.clone())
+    }
+
+    /// What the connection is doing; changes can be awaited.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// The name that it was opened with.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The present generation, once there is one.
+    pub(crate) async fn link(&self) -> Result<Arc<Link>> {
+        let mut link = self.link.clone();
+        loop {
+            let available = link.borrow_and_update().clone();
+            match available {
+                Availability::Up(link) if !link.is_lost() => return Ok(link),
+                Availability::Over(cause) => {
+                    return Err(match &*cause {
+                        Error::Stopped => Error::Stopped,
+                        _ => Error::Closed(cause),
+                    });
+                }
+                _ => {}
+            }
+            tokio::select! {
+                changed = link.changed() => if changed.is_err() { return Err(Error::Stopped) },
+                () = self.shutdown.requested() => return Err(Error::Stopped),
+            }
+        }
+    }
+}
+
+/// Owns the lapin connection: the task behind every [`Connection`].
+struct Supervisor {
+    endpoint: Arc<Endpoint>,
+    name: Arc<str>,
+    wait: Duration,
+    retry: RetryPolicy,
+    link: watch::Sender<Availability>,
+    state: watch::Sender<State>,
+    shutdown: Shutdown,
+    closing: CancellationToken,
+}
+
+impl Supervisor {
+    async fn run(self) {
+        let cause = tokio::select! {
+            cause = self.keep_connected() => cause,
+            () = self.closing.cancelled() => Error::Stopped,
+        };
+        let last = self.link.borrow().clone();
+        if let Availability::Up(link) = last {
+            link.close().await;
+        }
+        let cause = Arc::new(cause);
+        let given_up = !matches!(*cause, Error::Stopped);
+        self.link.send_replace(Availability::Over(cause.clone()));
+        self.announce(State::Closed { cause: given_up.then_some(cause) });
+    }
+
+    /// Dials and watches until there is no point in it any more; why.
+    async fn keep_connected(&self) -> Error {
+        let mut generation = 0;
+        let mut backoff = Backoff::new(self.retry);
+        let mut failing_since = Instant::now();
+        loop {
+            let error = match dial(&self.endpoint, &self.name, generation + 1).await {
+                Ok(link) => {
+                    generation += 1;
+                    let since = Instant::now();
+                    self.link.send_replace(Availability::Up(link.clone()));
+                    self.announce(State::Up { generation });
+                    let cause = link.watch(|blocked| self.announce_blocked(generation, blocked)).await;
+                    if since.elapsed() >= STABLE {
+                        backoff.reset();
+                    }
+                    Error::Lost(cause)
+                }
+                Err(error) if error.is_transient(false) => error,
+                Err(error) => return error,
+            };
+            if backoff.failures() == 0 {
+                failing_since = Instant::now();
+            }
+            let pause = backoff.failed();
+            let out_of_time = generation == 0 && failing_since.elapsed() >= self.wait;
+            let Some(next) = pause.filter(|_| !out_of_time) else {
+                return Error::Exhausted {
+                    address: self.endpoint.address(),
+                    attempts: backoff.failures(),
+                    after: failing_since.elapsed(),
+                    cause: Box::new(error),
+                };
+            };
+            self.link.send_replace(Availability::Waiting);
+            self.announce(State::Reconnecting { attempt: backoff.failures(), cause: Arc::new(error), next });
+            tokio::select! {
+                () = sleep(next) => {}
+                () = self.shutdown.requested() => return Error::Stopped,
+            }
+        }
+    }
+
+    fn announce_blocked(&self, generation: u64, blocked: Option<String>) {
+        self.announce(match blocked {
+            Some(reason) => State::Blocked { generation, reason },
+            None => State::Up { generation },
+        });
+    }
+
+    /// Publishes a state and logs it: losses and blocks as warnings, what follows them as information.
+    fn announce(&self, state: State) {
+        let name = &*self.name;
+        match (&*self.state.borrow(), &state) {
+            (State::Connecting, State::Up { .. }) => tracing::debug!("{name}: {state} to {}", self.endpoint),
+            (State::Connecting, State::Reconnecting { cause, .. }) => {
+                tracing::warn!(
+                    "{name}: {}; trying for {}",
+                    cause.explain(),
+                    humantime::format_duration(self.wait)
+                );
+            }
+            (State::Blocked { .. }, State::Up { .. }) => {
+                tracing::info!("{name}: the broker takes messages again");
+            }
+            (_, State::Up { .. }) => tracing::info!("{name}: {state}"),
+            (State::Reconnecting { .. }, State::Reconnecting { .. }) => tracing::debug!("{name}: {state}"),
+            (_, State::Reconnecting { .. } | State::Blocked { .. }) => tracing::warn!("{name}: {state}"),
+            _ => tracing::debug!("{name}: {state}"),
+        }
+        self.state.send_replace(state);
+    }
+}

@@ -1,0 +1,324 @@
+//! Where the broker is and who asks: an AMQP URL taken apart, checked, and never shown with its password.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use url::Url;
+
+use crate::{Error, Result};
+
+/// Seconds between heartbeats unless the URL says otherwise: a silent broker is noticed after two of them.
+const HEARTBEAT: u16 = 10;
+
+/// Bytes in a frame unless the URL says otherwise. lapin allocates 64 frames per connection, so the
+/// broker's own 131072 costs 8 MiB and twice the time to connect, and gains nothing even for large bodies.
+const FRAME_MAX: u32 = 16_384;
+
+/// How long one attempt to connect and log in may take unless the URL's `connection_timeout` says otherwise.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The files that TLS needs, all PEM.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// Certificates of the authorities to trust besides the operating system's.
+    pub ca_cert: Option<PathBuf>,
+    /// The client's own certificate, followed by its intermediates.
+    pub client_cert: Option<PathBuf>,
+    /// The private key of `client_cert`.
+    pub client_key: Option<PathBuf>,
+}
+
+/// A broker's address, the login for it, and how to reach it. `Display` leaves the password out.
+#[derive(Clone)]
+pub struct Endpoint {
+    uri: AMQPUri,
+    tls: OwnedTLSConfig,
+    connect_deadline: Duration,
+}
+
+impl Endpoint {
+    /// Takes an `amqp://` or `amqps://` URL apart.
+    ///
+    /// User, password and vhost are percent-decoded; no path and a lone `/` both mean the vhost `/`; an
+    /// IPv6 address stands in brackets. Known parameters are `heartbeat` (s), `frame_max` (bytes),
+    /// `channel_max`, `connection_timeout` (ms) and `auth_mechanism`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] says in one line what is wrong, without the URL's password.
+    pub fn parse(url: &str) -> Result<Self> {
+        let url = Url::parse(url).map_err(|error| {
+            Error::usage(format!(
+                "the broker URL cannot be read ({error}): write amqp://user:password@host:5672/vhost, \
+                 with %40 for @, %2f for / and %23 for # inside the user, password or vhost"
+            ))
+        })?;
+        let scheme = match url.scheme() {
+            "amqp" => AMQPScheme::AMQP,
+            "amqps" => AMQPScheme::AMQPS,
+            other => {
+                return Err(Error::usage(format!(
+                    "the broker URL starts with '{other}:': write amqp://… or, for TLS, amqps://…"
+                )));
+            }
+        };
+        let host = match url.host() {
+            Some(url::Host::Domain(name)) if !name.is_empty() => decode("host", name)?,
+            Some(url::Host::Ipv4(address)) => address.to_string(),
+            Some(url::Host::Ipv6(address)) => address.to_string(),
+            _ => return Err(Error::usage("the broker URL names no host: write amqp://localhost:5672")),
+        };
+        if url.fragment().is_some() {
+            return Err(Error::usage("the broker URL contains a bare '#': write it as %23"));
+        }
+        let default = AMQPUserInfo::default();
+        let userinfo = AMQPUserInfo {
+            username: match url.username() {
+                "" => default.username,
+                user => decode("user", user)?,
+            },
+            password: url.password().map_or(Ok(default.password), |word| decode("password", word))?,
+        };
+        let port = url.port().unwrap_or_else(|| scheme.default_port());
+        let (query, connect_deadline) = parameters(&url)?;
+        let uri =
+            AMQPUri { scheme, authority: AMQPAuthority { userinfo, host, port }, vhost: vhost(&url)?, query };
+        Ok(Self { uri, tls: OwnedTLSConfig::default(), connect_deadline })
+    }
+
+    /// Reads the files for TLS, so that a wrong one is named before anything connects.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if a file cannot be read or holds no such PEM, if only one of the client's
+    /// certificate and key is given, or if any is given for a URL that is not `amqps://`.
+    pub fn with_tls(mut self, files: &TlsFiles) -> Result<Self> {
+        let TlsFiles { ca_cert, client_cert, client_key } = files;
+        let any = ca_cert.is_some() || client_cert.is_some() || client_key.is_some();
+        if any && self.uri.scheme != AMQPScheme::AMQPS {
+            return Err(Error::usage("certificates are given, but the broker URL is not amqps://"));
+        }
+        if let Some(path) = ca_cert {
+            self.tls.cert_chain = Some(certificates("--ca-cert", path)?);
+        }
+        self.tls.identity = match (client_cert, client_key) {
+            (Some(cert), Some(key)) => Some(OwnedIdentity::PKCS8 {
+                pem: certificates("--client-cert", cert)?.into_bytes(),
+                key: private_key("--client-key", key)?,
+            }),
+            (None, None) => None,
+            _ => {
+                return Err(Error::usage("--client-cert and --client-key go together: give both or neither"));
+            }
+        };
+        Ok(self)
+    }
+
+    /// `host:port`, an IPv6 address in brackets.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let AMQPAuthority { host, port, .. } = &self.uri.authority;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// The user that logs in.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.uri.authority.userinfo.username
+    }
+
+    /// The virtual host, decoded.
+    #[must_use]
+    pub fn vhost(&self) -> &str {
+        &self.uri.vhost
+    }
+
+    pub(crate) fn uri(&self) -> &AMQPUri {
+        &self.uri
+    }
+
+    pub(crate) fn tls(&self) -> &OwnedTLSConfig {
+        &self.tls
+    }
+
+    pub(crate) fn connect_deadline(&self) -> Duration {
+        self.connect_deadline
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = utf8_percent_encode(self.user(), NON_ALPHANUMERIC);
+        let vhost = utf8_percent_encode(self.vhost(), NON_ALPHANUMERIC);
+        write!(f, "{}://{user}@{}/{vhost}", self.uri.scheme, self.address())
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({self})")
+    }
+}
+
+fn decode(part: &str, text: &str) -> Result<String> {
+    match percent_decode_str(text).decode_utf8() {
+        Ok(text) => Ok(text.into_owned()),
+        Err(_) => Err(Error::usage(format!("the {part} in the broker URL is not UTF-8 once decoded"))),
+    }
+}
+
+fn vhost(url: &Url) -> Result<String> {
+    match url.path().strip_prefix('/').unwrap_or_default() {
+        "" => Ok("/".to_owned()),
+        path if path.contains('/') => Err(Error::usage(format!(
+            "the vhost in the broker URL has a bare '/' in it: write {}",
+            utf8_percent_encode(path, NON_ALPHANUMERIC)
+        ))),
+        path => decode("vhost", path),
+    }
+}
+
+fn parameters(url: &Url) -> Result<(AMQPQueryString, Duration)> {
+    fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T> {
+        value.parse().map_err(|_| {
+            Error::usage(format!("the broker URL's {key}={value} is not a number, or too large"))
+        })
+    }
+    let mut query = AMQPQueryString {
+        heartbeat: Some(HEARTBEAT),
+        frame_max: Some(FRAME_MAX),
+        ..AMQPQueryString::default()
+    };
+    let mut deadline = CONNECT_DEADLINE;
+    for (key, value) in url.query_pairs() {
+        match &*key {
+            "heartbeat" => query.heartbeat = Some(number(&key, &value)?),
+            "frame_max" => query.frame_max = Some(number(&key, &value)?),
+            "channel_max" => query.channel_max = Some(number(&key, &value)?),
+            "connection_timeout" => deadline = Duration::from_millis(number(&key, &value)?),
+            "auth_mechanism" => {
+                let unknown =
+                    |_| Error::usage(format!("the broker URL's {key}={value} is no known mechanism"));
+                query.auth_mechanism = Some(value.parse().map_err(unknown)?);
+            }
+            _ => {
+                return Err(Error::usage(format!(
+                    "the broker URL has an unknown parameter '{key}': known are heartbeat, frame_max, \
+                     channel_max, connection_timeout and auth_mechanism"
+                )));
+            }
+        }
+    }
+    Ok((query, deadline))
+}
+
+fn read(option: &str, path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| Error::usage(format!("{option} {}: {error}", path.display())))
+}
+
+fn certificates(option: &str, path: &Path) -> Result<String> {
+    let bytes = read(option, path)?;
+    let mut certificates = CertificateDer::pem_slice_iter(&bytes).peekable();
+    let readable = certificates.peek().is_some() && certificates.all(|certificate| certificate.is_ok());
+    match String::from_utf8(bytes) {
+        Ok(pem) if readable => Ok(pem),
+        _ => Err(Error::usage(format!("{option} {}: no PEM certificate in it", path.display()))),
+    }
+}
+
+fn private_key(option: &str, path: &Path) -> Result<Vec<u8>> {
+    let bytes = read(option, path)?;
+    match PrivateKeyDer::from_pem_slice(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(_) => Err(Error::usage(format!("{option} {}: no PEM private key in it", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vhost_is_the_decoded_path_and_slash_by_default() {
+        for (url, vhost) in [
+            ("amqp://localhost", "/"),
+            ("amqp://localhost/", "/"),
+            ("amqp://guest:guest@localhost:5672/", "/"),
+            ("amqp://localhost/%2f", "/"),
+            ("amqp://localhost/%2F", "/"),
+            ("amqp://localhost/shop", "shop"),
+            ("amqp://localhost/a%2fb%20c", "a/b c"),
+        ] {
+            assert_eq!(Endpoint::parse(url).unwrap().vhost(), vhost, "{url}");
+        }
+    }
+
+    #[test]
+    fn addresses_have_the_schemes_port_and_keep_ipv6() {
+        for (url, address) in [
+            ("amqp://localhost", "localhost:5672"),
+            ("amqps://broker.example", "broker.example:5671"),
+            ("amqp://127.0.0.1:1234/x", "127.0.0.1:1234"),
+            ("amqp://[::1]", "[::1]:5672"),
+            ("amqp://guest:guest@[2001:db8::7]:5673/", "[2001:db8::7]:5673"),
+        ] {
+            assert_eq!(Endpoint::parse(url).unwrap().address(), address, "{url}");
+        }
+        assert_eq!(Endpoint::parse("amqp://[::1]").unwrap().uri().authority.host, "::1");
+    }
+
+    #[test]
+    fn user_and_password_are_decoded_and_the_password_is_never_shown() {
+        let endpoint = Endpoint::parse("amqp://a%40b:s%2fcr%23t@localhost/%2f").unwrap();
+        assert_eq!(endpoint.user(), "a@b");
+        assert_eq!(endpoint.uri().authority.userinfo.password, "s/cr#t");
+        assert_eq!(endpoint.to_string(), "amqp://a%40b@localhost:5672/%2F");
+        assert!(!format!("{endpoint:?}").contains("cr"));
+    }
+
+    #[test]
+    fn a_wrong_url_is_one_line_without_the_password() {
+        for (url, word) in [
+            ("", "cannot be read"),
+            ("localhost", "cannot be read"),
+            ("localhost:5672", "starts with 'localhost:'"),
+            ("http://localhost", "starts with 'http:'"),
+            ("amqp://", "names no host"),
+            ("amqp:///x", "names no host"),
+            ("amqp://user:sec#ret@localhost", "%23"),
+            ("amqp://user:sec/ret@localhost", "%2f"),
+            ("amqp://user:secret@localhost/a/b", "a%2Fb"),
+            ("amqp://user:secret@localhost:99999", "cannot be read"),
+            ("amqp://user:secret@localhost?hartbeat=3", "unknown parameter 'hartbeat'"),
+            ("amqp://user:secret@localhost?heartbeat=x", "heartbeat=x"),
+            ("amqp://user:secret@localhost?auth_mechanism=x", "auth_mechanism=x"),
+            ("amqp://user:secret%ff@localhost", "not UTF-8"),
+            ("amqp://user:secret@localhost/#x", "%23"),
+        ] {
+            let Err(Error::Usage(line)) = Endpoint::parse(url) else { panic!("{url} was taken") };
+            assert!(line.contains(word), "{url}: {line}");
+            assert!(!line.contains("sec") && !line.contains('\n'), "{url}: {line}");
+        }
+    }
+
+    #[test]
+    fn files_for_tls_are_checked_before_anything_connects() {
+        let plain = Endpoint::parse("amqp://localhost").unwrap();
+        let tls = Endpoint::parse("amqps://localhost").unwrap();
+        let missing = Some(PathBuf::from("/nonexistent/ca.pem"));
+        let no_pem = Some(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")));
+        for (endpoint, files, word) in [
+            (&plain, TlsFiles { ca_cert: no_pem.clone(), ..TlsFiles::default() }, "not amqps"),
+            (&tls, TlsFiles { ca_cert: missing, ..TlsFiles::default() }, "--ca-cert /nonexistent/ca.pem"),
+            (&tls, TlsFiles { ca_cert: no_pem.clone(), ..TlsFiles::default() }, "no PEM certificate"),
+            (&tls, TlsFiles { client_cert: no_pem, ..TlsFiles::default() }, "go together"),
+        ] {
+            let Err(Error::Usage(line)) = endpoint.clone().with_tls(&files) else { panic!("{word}") };
+            assert!(line.contains(word), "{line}");
+        }
+    }
+}

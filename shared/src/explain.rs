@@ -1,0 +1,182 @@
+//! One line of cause and the next command to type, for each way in which a broker says no.
+
+use std::io;
+
+use lapin::ErrorKind;
+
+use crate::{Endpoint, Error};
+
+/// What failed, in lapin's or the broker's words, short and on one line.
+pub(crate) fn in_words(error: &lapin::Error) -> String {
+    let words = match error.kind() {
+        ErrorKind::ProtocolError(error) => format!("{} {}", error.get_id(), error.get_message()),
+        ErrorKind::IOError(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof => {
+                "connection closed by the peer".to_owned()
+            }
+            io::ErrorKind::BrokenPipe => "connection broken".to_owned(),
+            io::ErrorKind::TimedOut => "no answer".to_owned(),
+            _ => error.to_string(),
+        },
+        _ => error.to_string(),
+    };
+    words.replace(['\n', '\r'], " ")
+}
+
+impl Error {
+    /// The next thing to try, where there is one: a sentence with a command that can be pasted.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Connect { endpoint, cause } => connect_hint(endpoint, cause),
+            Self::Refused { cause, .. } => match cause.kind() {
+                ErrorKind::ProtocolError(error) => refusal_hint(error.get_id(), error.get_message().as_str()),
+                _ => None,
+            },
+            Self::Exhausted { cause, .. } => cause.hint(),
+            Self::Lost(cause) | Self::Closed(cause) => cause.hint(),
+            Self::Timeout { .. } => {
+                Some("see whether it is in trouble: rabbitmq-diagnostics status".to_owned())
+            }
+            Self::Blocked { .. } => {
+                Some("see which resource is short: rabbitmq-diagnostics alarms".to_owned())
+            }
+            Self::Returned { code: 312, exchange, routing_key, .. } if exchange.is_empty() => {
+                Some(format!("no queue '{routing_key}' exists: start its consumer first, or declare it"))
+            }
+            Self::Returned { code: 312, exchange, .. } => {
+                Some(format!("no queue is bound for it: rabbitmqctl list_bindings | grep '{exchange}'"))
+            }
+            Self::Nacked => {
+                Some("look for a full queue: rabbitmqctl list_queues name messages arguments".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// The error and its hint on one line.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{self}; {hint}"),
+            None => self.to_string(),
+        }
+    }
+}
+
+fn connect_hint(endpoint: &Endpoint, cause: &lapin::Error) -> Option<String> {
+    let (address, user, vhost) = (&endpoint.address(), endpoint.user(), endpoint.vhost());
+    let hint = match cause.kind() {
+        ErrorKind::ProtocolError(error) => match error.get_id() {
+            403 if user == "guest" && !is_loopback(address) => {
+                "the user guest may log in from the broker's own machine only: give another user and password in --url or AMQP_URL"
+                    .to_owned()
+            }
+            403 => format!(
+                "the user '{user}' or its password is wrong: correct --url or AMQP_URL, or on the broker: \
+                 rabbitmqctl change_password {user} NEW"
+            ),
+            530 if error.get_message().as_str().contains("not found") => {
+                format!("no such vhost: correct the end of --url or AMQP_URL, or on the broker: rabbitmqctl add_vhost {vhost}")
+            }
+            530 => format!(
+                "the user '{user}' has no access to the vhost '{vhost}': rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
+            ),
+            320 | 541 => "the node or the vhost is starting or stopping: rabbitmq-diagnostics check_running".to_owned(),
+            _ => return None,
+        },
+        ErrorKind::IOError(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => format!(
+                "nothing listens on {address}: start a broker with `cargo run -p broker` or `docker compose up -d --wait`, \
+                 or name yours in --url or AMQP_URL"
+            ),
+            io::ErrorKind::InvalidData => tls_hint(address, &error.to_string()),
+            io::ErrorKind::TimedOut => format!(
+                "{address} takes connections but does not answer as a broker: is it the AMQP port (5672, TLS 5671), \
+                 and does rabbitmq-diagnostics check_running say yes?"
+            ),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof => format!(
+                "{address} hung up during the handshake: a port that wants TLS needs amqps:// in --url, \
+                 and the AMQP port is 5672 (TLS 5671)"
+            ),
+            _ if error.to_string().contains("lookup address") => {
+                format!("the host name of {address} is not known here: correct --url or AMQP_URL (inside a container, localhost is the container)")
+            }
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(hint)
+}
+
+fn tls_hint(address: &str, words: &str) -> String {
+    for (word, hint) in [
+        ("InvalidContentType", "the port speaks no TLS: use amqp:// for it, or the TLS port (5671)"),
+        (
+            "UnknownIssuer",
+            "its certificate is not from an authority trusted here: give that authority with --ca-cert FILE",
+        ),
+        (
+            "CertificateRequired",
+            "it asks for a client certificate: give --client-cert FILE and --client-key FILE",
+        ),
+        ("NotValidForName", "its certificate is for another host name: connect by a name that it lists"),
+        ("Expired", "its certificate has expired: renew it on the broker"),
+        ("NotValidYet", "its certificate is not valid yet: check the clocks"),
+    ] {
+        if words.contains(word) {
+            return format!("{hint}; to look at it: openssl s_client -connect {address}");
+        }
+    }
+    format!("TLS failed; to look at it: openssl s_client -connect {address}")
+}
+
+fn is_loopback(address: &str) -> bool {
+    ["localhost:", "127.", "[::1]:"].iter().any(|start| address.starts_with(start))
+}
+
+fn refusal_hint(code: u16, text: &str) -> Option<String> {
+    let queue = quoted_after(text, "queue '");
+    let hint = match code {
+        403 if text.contains("access to") => {
+            "the user lacks a permission: rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*'".to_owned()
+        }
+        403 if text.contains("exclusive use") => {
+            "another consumer holds the queue for itself: rabbitmqctl list_consumers".to_owned()
+        }
+        404 => match (queue, quoted_after(text, "exchange '")) {
+            (Some(queue), _) => format!("declare the queue '{queue}' first, by starting its consumer"),
+            (None, Some(exchange)) => format!("declare the exchange '{exchange}' first, by starting the program that declares it"),
+            (None, None) => return None,
+        },
+        405 => "the queue belongs to another connection alone: stop that program, or rabbitmqctl list_queues name exclusive owner_pid"
+            .to_owned(),
+        406 if text.contains("inequivalent arg") => match (queue, quoted_after(text, "exchange '")) {
+            (Some(queue), _) => format!(
+                "the queue '{queue}' exists with another {}: use the same --queue-type as its declarer, another --prefix, \
+                 or remove it with its messages: rabbitmqctl delete_queue {queue}",
+                quoted_after(text, "inequivalent arg '").unwrap_or("declaration")
+            ),
+            (None, Some(exchange)) => {
+                format!("the exchange '{exchange}' exists with another declaration: use another --prefix, or delete it in the management page")
+            }
+            (None, None) => return None,
+        },
+        540 => "this broker does not have that feature".to_owned(),
+        541 if text.contains("transient_nonexcl_queues") => {
+            "RabbitMQ 4.3 and later refuse transient queues: use --queue-type quorum or classic, or permit them with \
+             deprecated_features.permit.transient_nonexcl_queues = true in rabbitmq.conf"
+                .to_owned()
+        }
+        541 => "the broker's log says more: rabbitmq-diagnostics log_tail".to_owned(),
+        _ => return None,
+    };
+    Some(hint)
+}
+
+/// The text between `start`, which ends in a quotation mark, and the next one.
+fn quoted_after<'t>(text: &'t str, start: &str) -> Option<&'t str> {
+    text.split_once(start)?.1.split_once('\'').map(|(name, _)| name)
+}

@@ -1,0 +1,45 @@
+//! Connections that come back: what every program of this workspace stands on.
+//!
+//! lapin speaks AMQP; this crate decides what happens when the broker is not up yet, restarts, falls
+//! silent, blocks, or says no:
+//!
+//! - [`run`] wraps a program's `main`: logs, signals, exit codes.
+//! - [`ConnectionArgs`] are the options that every program has, [`Endpoint`] the broker that they name.
+//! - [`Connection`] is made again whenever it is lost; its [`State`] can be watched.
+//! - [`Connection::session`] runs an async function on a fresh channel, and again after each loss.
+//! - [`Publisher`] sends messages and tells what became of each.
+//! - [`Deadline`] gives each of lapin's calls a time limit and its error a name.
+//! - [`Error`] explains itself: [`Error::hint`] is the next command to type.
+
+mod args;
+mod connection;
+mod deadline;
+mod endpoint;
+mod error;
+mod explain;
+mod link;
+mod log;
+mod message_id;
+mod program;
+mod publisher;
+mod queue_type;
+mod retry;
+mod session;
+mod sessions;
+mod shutdown;
+mod state;
+
+pub use args::ConnectionArgs;
+pub use connection::Connection;
+pub use deadline::{CALL_DEADLINE, Deadline};
+pub use endpoint::{Endpoint, TlsFiles};
+pub use error::{Error, Result};
+pub use message_id::message_id;
+pub use program::{print_line, run};
+pub use publisher::{Message, Outcome, Publisher, confirmed};
+pub use queue_type::QueueType;
+pub use retry::RetryPolicy;
+pub use session::Session;
+pub use sessions::Sessions;
+pub use shutdown::{SHUTDOWN_DEADLINE, Shutdown};
+pub use state::State;

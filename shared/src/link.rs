@@ -1,0 +1,194 @@
+//! One lapin connection, from dialling to its loss: what the supervisor calls a generation.
+
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+
+use futures_lite::StreamExt;
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{AsyncTcpStream, ConnectionProperties, Event};
+use tokio::net::lookup_host;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Duration, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Deadline, Endpoint, Error, Result};
+
+/// lapin does not report every loss as an event, so its status is looked at this often as well.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long the close handshake may take; a blocked or silent broker never answers it.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// A live (or lost) connection. Never repaired: the next one is a new `Link`.
+pub(crate) struct Link {
+    pub(crate) generation: u64,
+    connection: lapin::Connection,
+    socket: Socket,
+    blocked: watch::Sender<Option<String>>,
+    suspected: Notify,
+    lost: CancellationToken,
+    cause: OnceLock<Arc<Error>>,
+}
+
+/// A second handle on the connection's TCP socket, the only way to end lapin's thread on a silent peer.
+#[derive(Clone, Default)]
+struct Socket(Arc<OnceLock<TcpStream>>);
+
+impl Socket {
+    fn shut_down(&self) {
+        if let Some(socket) = self.0.get() {
+            // An error means that it is closed already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Connects, speaks TLS if asked to, logs in and opens the vhost, all within the endpoint's deadline.
+pub(crate) async fn dial(endpoint: &Arc<Endpoint>, name: &str, generation: u64) -> Result<Arc<Link>> {
+    let failed = |cause: lapin::Error| Error::Connect { endpoint: endpoint.clone(), cause };
+    let socket = Socket::default();
+    let kept = socket.clone();
+    let tls = endpoint.tls().clone();
+    let limit = endpoint.connect_deadline();
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let dialling = lapin::Connection::connector(
+        endpoint.uri().clone(),
+        lapin::runtime::default_runtime().map_err(failed)?,
+        async move |uri: AMQPUri, runtime| {
+            let host = uri.authority.host.clone();
+            let stream = async {
+                let addresses: Vec<_> = lookup_host((&*host, uri.authority.port)).await?.collect();
+                let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+                if let AsyncTcpStream::Plain(plain) = &stream {
+                    // Set once: lapin dials again only when told to recover, which it is not.
+                    let _ = kept.0.set(second_handle(plain.get_ref())?);
+                }
+                match uri.scheme {
+                    AMQPScheme::AMQP => Ok(stream),
+                    AMQPScheme::AMQPS => stream.into_tls(&host, tls.as_ref()).await,
+                }
+            };
+            // lapin's thread waits here, so it needs a limit of its own.
+            let stream = timeout(limit, stream).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            Ok(stream?)
+        },
+        properties,
+    );
+    let connection = match timeout(limit, dialling).await {
+        Ok(connection) => connection.map_err(failed)?,
+        Err(_) => {
+            socket.shut_down();
+            return Err(failed(io::Error::from(io::ErrorKind::TimedOut).into()));
+        }
+    };
+    Ok(Arc::new(Link {
+        generation,
+        connection,
+        socket,
+        blocked: watch::Sender::new(None),
+        suspected: Notify::new(),
+        lost: CancellationToken::new(),
+        cause: OnceLock::new(),
+    }))
+}
+
+#[cfg(unix)]
+fn second_handle(socket: &impl std::os::fd::AsFd) -> io::Result<TcpStream> {
+    socket.as_fd().try_clone_to_owned().map(TcpStream::from)
+}
+
+#[cfg(windows)]
+fn second_handle(socket: &impl std::os::windows::io::AsSocket) -> io::Result<TcpStream> {
+    socket.as_socket().try_clone_to_owned().map(TcpStream::from)
+}
+
+impl Link {
+    /// Waits until the connection is gone, passing on what happens meanwhile; the cause of its end.
+    pub(crate) async fn watch(&self, mut blocked: impl FnMut(Option<String>)) -> Arc<Error> {
+        // The only listener: two would share the events out between them.
+        let mut events = pin!(self.connection.events_listener());
+        let mut look = interval(LOOK_INTERVAL);
+        let mut error = None;
+        while self.connection.status().connected() && !self.lost.is_cancelled() {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Event::ConnectionBlocked(reason)) => {
+                        self.blocked.send_replace(Some(reason.clone()));
+                        blocked(Some(reason));
+                    }
+                    Some(Event::ConnectionUnblocked) => {
+                        self.blocked.send_replace(None);
+                        blocked(None);
+                    }
+                    // Also sent for the errors of single channels, hence the look at the status.
+                    Some(Event::Error(event)) => error = Some(event),
+                    _ => {}
+                },
+                () = self.suspected.notified() => {}
+                () = self.lost.cancelled() => {}
+                _ = look.tick() => {}
+            }
+        }
+        let cause = error.unwrap_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted).into());
+        self.lose(Error::Refused { step: "keep the connection", cause })
+    }
+
+    /// Declares the connection dead and ends its socket. The first cause stays.
+    pub(crate) fn lose(&self, cause: Error) -> Arc<Error> {
+        let cause = self.cause.get_or_init(|| Arc::new(cause)).clone();
+        self.lost.cancel();
+        self.socket.shut_down();
+        cause
+    }
+
+    /// Asks for a look at the connection's status at once, after an error that may come from its loss.
+    pub(crate) fn suspect(&self) {
+        self.suspected.notify_one();
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Resolves with the cause once the connection is lost.
+    pub(crate) async fn lost(&self) -> Arc<Error> {
+        self.lost.cancelled().await;
+        // Always set before the token is cancelled.
+        self.cause.get().cloned().unwrap_or_else(|| Arc::new(Error::Stopped))
+    }
+
+    /// The reason for which the broker blocks publishing, if it does.
+    pub(crate) fn blocked(&self) -> Option<String> {
+        self.blocked.borrow().clone()
+    }
+
+    /// Resolves once the broker does not block publishing, or the connection is lost.
+    pub(crate) async fn unblocked(&self) {
+        let mut blocked = self.blocked.subscribe();
+        tokio::select! {
+            _ = blocked.wait_for(Option::is_none) => {}
+            () = self.lost.cancelled() => {}
+        }
+    }
+
+    /// Opens a channel. A timeout, which lapin is known for here, costs the connection.
+    pub(crate) async fn channel(&self) -> Result<lapin::Channel> {
+        let channel = self.connection.create_channel().deadline("open a channel").await;
+        match channel {
+            Err(error @ Error::Timeout { .. }) if self.blocked().is_none() => {
+                Err(Error::Lost(self.lose(error)))
+            }
+            channel => channel,
+        }
+    }
+
+    /// Closes politely if the broker answers soon, and for certain in any case.
+    pub(crate) async fn close(&self) {
+        if self.blocked().is_none() {
+            let _ = timeout(CLOSE_DEADLINE, self.connection.close(200, "OK".into())).await;
+        }
+        self.lose(Error::Stopped);
+    }
+}

@@ -1,0 +1,70 @@
+//! What a program does on one channel of one generation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_lite::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::BasicCancelOptions;
+use lapin::{Channel, Consumer};
+
+use crate::{Deadline, Error, Result, Shutdown};
+
+/// A fresh channel, and the way to consume on it until the program is asked to stop.
+pub struct Session {
+    /// lapin's channel. It belongs to this session alone.
+    pub channel: Channel,
+    shutdown: Shutdown,
+    ready: Arc<AtomicBool>,
+    cancelled: AtomicBool,
+}
+
+impl Session {
+    pub(crate) fn new(channel: Channel, shutdown: Shutdown, ready: Arc<AtomicBool>) -> Self {
+        Self { channel, shutdown, ready, cancelled: AtomicBool::new(false) }
+    }
+
+    /// The consumer's next message; `None` once the program was asked to stop and what the broker had
+    /// already sent is used up.
+    ///
+    /// On that request the consumer is cancelled first, so that the broker sends nothing more.
+    ///
+    /// # Errors
+    /// [`Error::ConsumerCancelled`] when the broker ended the consumer, [`Error::Refused`] when the
+    /// channel or the connection ended.
+    pub async fn next(&self, consumer: &mut Consumer) -> Result<Option<Delivery>> {
+        self.ready();
+        let delivery = tokio::select! {
+            biased;
+            () = self.shutdown.requested(), if !self.is_cancelled() => {
+                self.cancelled.store(true, Ordering::Relaxed);
+                let cancel = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+                cancel.deadline("cancel the consumer").await?;
+                consumer.next().await
+            }
+            delivery = consumer.next() => delivery,
+        };
+        match delivery {
+            Some(Ok(delivery)) => Ok(Some(delivery)),
+            Some(Err(cause)) => Err(Error::Refused { step: "receive", cause }),
+            None if self.is_cancelled() => Ok(None),
+            None => Err(Error::ConsumerCancelled { queue: consumer.queue().to_string() }),
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Notes that everything this session needs is in place. From now on something that is missing or
+    /// locked counts as a passing fault, and the session is tried again. [`Session::next`] does it too.
+    pub fn ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// The program's shutdown, for bodies that wait for other things than messages.
+    #[must_use]
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+}

@@ -1,0 +1,125 @@
+//! Sessions one after the other: what is tried again after a failure, when, and what is not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::connection::STABLE;
+use crate::link::Link;
+use crate::retry::Backoff;
+use crate::{Connection, Error, Result, Session};
+
+/// What a session may still do once its connection is lost: time to return the real error.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// The sessions of one purpose, from [`Connection::sessions`].
+pub struct Sessions {
+    connection: Connection,
+    ready: Arc<AtomicBool>,
+    backoff: Backoff,
+    failing_since: Instant,
+}
+
+impl Sessions {
+    pub(crate) fn new(connection: Connection) -> Self {
+        let backoff = Backoff::new(connection.retry);
+        Self { connection, ready: Arc::default(), backoff, failing_since: Instant::now() }
+    }
+
+    /// Waits for a connection and runs `body` once on a fresh channel of it. `None`: it is to be run again.
+    ///
+    /// # Errors
+    /// As [`Connection::session`].
+    pub async fn run<T, F>(&mut self, body: impl FnOnce(Session) -> F) -> Result<Option<T>>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let link = self.connection.link().await?;
+        let started = Instant::now();
+        let error = match self.attempt(&link, body).await {
+            Ok(value) => return Ok(Some(value)),
+            Err(error) => error,
+        };
+        match error {
+            // The supervisor reports the loss and paces the next attempt.
+            Error::Lost(_) => Ok(None),
+            Error::Timeout { after, .. } if link.blocked().is_some() => {
+                Err(Error::Blocked { reason: link.blocked().unwrap_or_default(), after })
+            }
+            error if error.is_transient(self.worked_before()) => {
+                self.pause(error, started).await.map(|()| None)
+            }
+            error => Err(error),
+        }
+    }
+
+    async fn attempt<T, F>(&self, link: &Arc<Link>, body: impl FnOnce(Session) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let channel = link.channel().await?;
+        let session = Session::new(channel.clone(), self.connection.shutdown.clone(), self.ready.clone());
+        let mut work = std::pin::pin!(body(session));
+        let result = tokio::select! {
+            biased;
+            result = &mut work => result,
+            cause = link.lost() => timeout(GRACE, work).await.unwrap_or(Err(Error::Lost(cause))),
+        };
+        match result {
+            Ok(value) => {
+                // A channel that is still closing when its connection closes would spoil both.
+                let _ = timeout(GRACE, channel.close(200, "OK".into())).await;
+                Ok(value)
+            }
+            // lapin's calls hang when its thread or the peer does; a new connection cures both.
+            Err(error @ Error::Timeout { .. }) if link.blocked().is_none() => {
+                Err(Error::Lost(link.lose(error)))
+            }
+            Err(error) => Err(self.lost_or(error, link).await),
+        }
+    }
+
+    /// [`Error::Lost`] if the error comes from the loss of the connection, else the error itself.
+    async fn lost_or(&self, error: Error, link: &Link) -> Error {
+        link.suspect();
+        // The session may know of the connection's end a moment before the supervisor does.
+        let about_the_connection =
+            matches!(&error, Error::Refused { cause, .. } if !cause.is_amqp_soft_error());
+        if about_the_connection
+            && error.is_transient(self.worked_before())
+            && let Ok(cause) = timeout(GRACE, link.lost()).await
+        {
+            return Error::Lost(cause);
+        }
+        error
+    }
+
+    /// Waits before another attempt on a connection that is still there.
+    async fn pause(&mut self, error: Error, started: Instant) -> Result<()> {
+        if self.worked_before() && started.elapsed() >= STABLE {
+            self.backoff.reset();
+        }
+        if self.backoff.failures() == 0 {
+            self.failing_since = Instant::now();
+            tracing::warn!("{}: {}; starting again", self.connection.name(), error.explain());
+        }
+        let Some(pause) = self.backoff.failed() else {
+            return Err(Error::Exhausted {
+                address: self.connection.name().to_owned(),
+                attempts: self.backoff.failures(),
+                after: self.failing_since.elapsed(),
+                cause: Box::new(error),
+            });
+        };
+        tokio::select! {
+            () = sleep(pause) => Ok(()),
+            () = self.connection.shutdown.requested() => Err(Error::Stopped),
+        }
+    }
+
+    fn worked_before(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+}
