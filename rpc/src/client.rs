@@ -1,0 +1,294 @@
+//! The client's side: many calls in flight on one reply queue, told apart by their correlation ids.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use lapin::message::Delivery;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation};
+use shared::{Connection, Deadline, Error, Session, State, message_id};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+
+use crate::ERROR_TYPE;
+
+/// Calls in flight on one client; further ones wait their turn.
+const IN_FLIGHT: usize = 1024;
+
+/// The pseudo-queue through which RabbitMQ hands replies straight to the asking channel.
+const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// Where replies come back.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ReplyTo {
+    /// An exclusive queue that the broker names, new in each generation.
+    #[default]
+    Queue,
+    /// RabbitMQ's direct reply-to: no queue at all, faster for many short-lived clients.
+    Direct,
+}
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The request was returned: its queue does not exist.
+    #[error(
+        "no RPC server: the queue '{queue}' does not exist; start one with `cargo run -p rpc --bin rpc_server`"
+    )]
+    NoServer {
+        /// The request queue.
+        queue: String,
+    },
+    /// The server answered with an error.
+    #[error("the server answered: {0}")]
+    Server(String),
+    /// No answer in time.
+    #[error("no reply within {}: {why}", humantime::format_duration(*after))]
+    Timeout {
+        /// How long it was waited for.
+        after: Duration,
+        /// The most likely reason, from the connection's state.
+        why: String,
+    },
+    /// The reply is not a number.
+    #[error("the reply '{0}' is not a number")]
+    NotANumber(String),
+    /// The client's connection is given up.
+    #[error(transparent)]
+    Connection(Arc<Error>),
+}
+
+/// Calls a procedure by publishing to its request queue. Share it: up to 1024 calls run at once.
+///
+/// When the connection is lost, calls in flight are sent again with their correlation ids in the next
+/// generation, so a server may compute one twice. That is harmless for an idempotent procedure.
+pub struct RpcClient {
+    state: Arc<Calls>,
+    send: mpsc::Sender<String>,
+    connection: Connection,
+    task: AbortHandle,
+}
+
+/// What the callers and the client's task share.
+struct Calls {
+    queue: String,
+    reply_to: ReplyTo,
+    waiting: Mutex<HashMap<String, Waiting>>,
+    ended: OnceLock<Arc<Error>>,
+}
+
+/// A call without an answer yet.
+#[derive(Debug)]
+struct Waiting {
+    body: String,
+    expires: Duration,
+    /// Whether this generation's channel has it.
+    sent: bool,
+    answer: oneshot::Sender<Result<u64, CallError>>,
+}
+
+impl RpcClient {
+    /// A client for the servers of `queue`. Sets itself up in the background; calls may be made at once.
+    ///
+    /// Needs a tokio runtime.
+    #[must_use]
+    pub fn new(connection: &Connection, queue: &str, reply_to: ReplyTo) -> Self {
+        let (send, to_send) = mpsc::channel(IN_FLIGHT);
+        let state = Arc::new(Calls {
+            queue: queue.to_owned(),
+            reply_to,
+            waiting: Mutex::default(),
+            ended: OnceLock::new(),
+        });
+        let task = tokio::spawn(state.clone().run(connection.clone(), to_send));
+        Self { state, send, connection: connection.clone(), task: task.abort_handle() }
+    }
+
+    /// Asks for the `n`th Fibonacci number and waits for the answer, for `limit` at most.
+    ///
+    /// # Errors
+    /// See [`CallError`]. After a timeout the request may still be served; nobody waits for its reply.
+    pub async fn call(&self, n: u64, limit: Duration) -> Result<u64, CallError> {
+        let id = message_id();
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { body: n.to_string(), expires: limit, sent: false, answer };
+        let call = async {
+            self.state.waiting().insert(id.clone(), waiting);
+            let _ = self.send.send(id.clone()).await;
+            answered.await
+        };
+        let result = timeout(limit, call).await;
+        // Answered calls are gone already.
+        self.state.waiting().remove(&id);
+        match result {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(CallError::Connection(self.state.why_ended())),
+            Err(_) => Err(CallError::Timeout { after: limit, why: self.why_no_reply() }),
+        }
+    }
+
+    fn why_no_reply(&self) -> String {
+        match &*self.connection.state().borrow() {
+            State::Up { .. } => {
+                format!("is a server running? the request waited in the queue '{}'", self.state.queue)
+            }
+            state => state.to_string(),
+        }
+    }
+}
+
+impl Drop for RpcClient {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Calls {
+    /// Serves the callers in one session after the other, until the connection is given up.
+    async fn run(self: Arc<Self>, connection: Connection, mut to_send: mpsc::Receiver<String>) {
+        let (mut sessions, mut state) = (connection.sessions(), connection.state());
+        let ended = loop {
+            match sessions.run(|session| self.serve(session, &mut to_send, &mut state)).await {
+                Ok(None) => {}
+                Ok(Some(())) => break Error::Stopped,
+                Err(error) => break error,
+            }
+        };
+        let _ = self.ended.set(Arc::new(ended));
+        // Dropping what is waiting wakes the callers.
+        to_send.close();
+        self.waiting().clear();
+    }
+
+    async fn serve(
+        &self,
+        session: Session,
+        to_send: &mut mpsc::Receiver<String>,
+        state: &mut watch::Receiver<State>,
+    ) -> shared::Result<()> {
+        let channel = &session.channel;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .deadline("switch on publisher confirms")
+            .await?;
+        let reply_to = self.declare_reply_queue(channel).await?;
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let consumer = channel.basic_consume(reply_to.clone(), "".into(), options, FieldTable::default());
+        let mut consumer = consumer.deadline("register a consumer").await?;
+
+        // The replies to what earlier generations sent are lost with their reply queue: ask again.
+        let mut unanswered = Vec::new();
+        for (id, call) in self.waiting().iter_mut() {
+            call.sent = false;
+            unanswered.push(id.clone());
+        }
+        let mut publishing = JoinSet::new();
+        for id in unanswered {
+            self.publish(&id, channel, &reply_to, &mut publishing);
+        }
+        loop {
+            let blocked = matches!(*state.borrow_and_update(), State::Blocked { .. });
+            tokio::select! {
+                delivery = session.next(&mut consumer) => match delivery? {
+                    Some(delivery) => self.answered(&delivery),
+                    None => return Err(Error::Stopped),
+                },
+                Some(published) = publishing.join_next() => match published {
+                    Ok(confirmation) => self.published(confirmation?),
+                    Err(panic) => return Err(Error::own(panic)),
+                },
+                // A blocked broker takes nothing: what is not handed to lapin can still be withdrawn.
+                id = to_send.recv(), if !blocked => match id {
+                    Some(id) => self.publish(&id, channel, &reply_to, &mut publishing),
+                    None => return Ok(()),
+                },
+                _ = state.changed() => {}
+            }
+        }
+    }
+
+    async fn declare_reply_queue(&self, channel: &Channel) -> shared::Result<ShortString> {
+        if self.reply_to == ReplyTo::Direct {
+            return Ok(DIRECT_REPLY_TO.into());
+        }
+        let declared =
+            channel.queue_declare("".into(), QueueDeclareOptions::exclusive(), FieldTable::default());
+        Ok(declared.deadline("declare a queue").await?.name().clone())
+    }
+
+    /// Sends a request, if its caller still waits and it is not on its way. Writing and confirming go on beside the other calls.
+    fn publish(
+        &self,
+        id: &str,
+        channel: &Channel,
+        reply_to: &ShortString,
+        publishing: &mut JoinSet<shared::Result<Confirmation>>,
+    ) {
+        let Some((body, expires)) = self.waiting().get(id).map(|call| (call.body.clone(), call.expires))
+        else {
+            return;
+        };
+        let properties = BasicProperties::default()
+            .with_content_type("text/plain".into())
+            .with_correlation_id(id.into())
+            .with_reply_to(reply_to.clone())
+            // A request that nobody waits for any more is not worth a server's time.
+            .with_expiration(expires.as_millis().to_string().into());
+        let (channel, queue) = (channel.clone(), self.queue.clone());
+        publishing.spawn(async move {
+            // Mandatory, so that a missing request queue is known at once instead of at the time limit.
+            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+            let published =
+                channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties);
+            let confirm = published.deadline("publish a message").await?;
+            confirm.deadline("get the broker's confirm").await
+        });
+    }
+
+    /// A confirm came. lapin hands returned messages to whichever confirm is next, so the message's own
+    /// correlation id says whose it is.
+    fn published(&self, confirmation: Confirmation) {
+        if let Some(returned) = confirmation.take_message()
+            && let Some(id) = returned.delivery.properties.correlation_id()
+        {
+            self.finish(id.as_str(), Err(CallError::NoServer { queue: self.queue.clone() }));
+        }
+    }
+
+    fn answered(&self, reply: &Delivery) {
+        let Some(id) = reply.properties.correlation_id() else {
+            tracing::debug!("ignored a reply without a correlation id");
+            return;
+        };
+        let text = String::from_utf8_lossy(&reply.data);
+        let is_error = reply.properties.kind().as_ref().is_some_and(|kind| kind.as_str() == ERROR_TYPE);
+        let result = match text.trim().parse() {
+            _ if is_error => Err(CallError::Server(text.into_owned())),
+            Ok(number) => Ok(number),
+            Err(_) => Err(CallError::NotANumber(text.into_owned())),
+        };
+        self.finish(id.as_str(), result);
+    }
+
+    /// Hands a caller its answer. Unknown ids are ignored: a server that died between its reply and its
+    /// acknowledgement makes another server reply a second time.
+    fn finish(&self, id: &str, result: Result<u64, CallError>) {
+        match self.waiting().remove(id) {
+            // The caller may have given up this very moment.
+            Some(call) => drop(call.answer.send(result)),
+            None => tracing::debug!("ignored a reply to {id}, which nobody waits for"),
+        }
+    }
+
+    fn why_ended(&self) -> Arc<Error> {
+        self.ended.get().cloned().unwrap_or_else(|| Arc::new(Error::Stopped))
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
+        // A panic elsewhere cannot leave the map half changed.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
