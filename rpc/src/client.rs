@@ -227,9 +227,12 @@ impl Calls {
         reply_to: &ShortString,
         publishing: &mut JoinSet<shared::Result<Confirmation>>,
     ) {
-        let Some((body, expires)) = self.waiting().get(id).map(|call| (call.body.clone(), call.expires))
-        else {
-            return;
+        let (body, expires) = match self.waiting().get_mut(id) {
+            Some(call) if !call.sent => {
+                call.sent = true;
+                (call.body.clone(), call.expires)
+            }
+            _ => return,
         };
         let properties = BasicProperties::default()
             .with_content_type("text/plain".into())

@@ -58,7 +58,8 @@ pub async fn answer(request: Delivery, channel: &Channel, replies: &Publisher) -
         // Replies go through the default exchange, straight to the client's queue.
         exchange: "",
         routing_key: reply_to.as_str(),
-        mandatory: true,
+        // A reply through direct reply-to passes no queue: the broker would return it though it arrived.
+        mandatory: !reply_to.as_str().starts_with("amq.rabbitmq.reply-to."),
         properties: reply.properties,
         body: reply.body.as_bytes(),
     };

@@ -156,8 +156,9 @@ impl Supervisor {
         }
         let cause = Arc::new(cause);
         let given_up = !matches!(*cause, Error::Stopped);
-        self.link.send_replace(Availability::Over(cause.clone()));
-        self.announce(State::Closed { cause: given_up.then_some(cause) });
+        // The state first, always: whoever acts on the link may look at the state.
+        self.announce(State::Closed { cause: given_up.then(|| cause.clone()) });
+        self.link.send_replace(Availability::Over(cause));
     }
 
     /// Dials and watches until there is no point in it any more; why.
@@ -166,25 +167,24 @@ impl Supervisor {
         let mut backoff = Backoff::new(self.retry);
         let mut failing_since = Instant::now();
         loop {
+            let mut lasted = false;
             let error = match dial(&self.endpoint, &self.name, generation + 1).await {
                 Ok(link) => {
                     generation += 1;
                     let since = Instant::now();
-                    self.link.send_replace(Availability::Up(link.clone()));
                     self.announce(State::Up { generation });
+                    self.link.send_replace(Availability::Up(link.clone()));
                     let cause = link.watch(|blocked| self.announce_blocked(generation, blocked)).await;
-                    if since.elapsed() >= STABLE {
-                        backoff.reset();
-                    }
+                    lasted = since.elapsed() >= STABLE;
                     Error::Lost(cause)
                 }
                 Err(error) if error.is_transient(false) => error,
                 Err(error) => return error,
             };
-            if backoff.failures() == 0 {
+            if lasted || backoff.failures() == 0 {
                 failing_since = Instant::now();
             }
-            let pause = backoff.failed();
+            let pause = if lasted { Some(backoff.lost()) } else { backoff.failed() };
             let out_of_time = generation == 0 && failing_since.elapsed() >= self.wait;
             let Some(next) = pause.filter(|_| !out_of_time) else {
                 return Error::Exhausted {
@@ -194,8 +194,9 @@ impl Supervisor {
                     cause: Box::new(error),
                 };
             };
+            let attempt = backoff.failures() + 1;
+            self.announce(State::Reconnecting { attempt, cause: Arc::new(error), next });
             self.link.send_replace(Availability::Waiting);
-            self.announce(State::Reconnecting { attempt: backoff.failures(), cause: Arc::new(error), next });
             tokio::select! {
                 () = sleep(next) => {}
                 () = self.shutdown.requested() => return Error::Stopped,

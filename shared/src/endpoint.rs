@@ -131,6 +131,12 @@ impl Endpoint {
         &self.uri.authority.userinfo.username
     }
 
+    /// The user's password, decoded. Not for printing.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.uri.authority.userinfo.password
+    }
+
     /// The virtual host, decoded.
     #[must_use]
     pub fn vhost(&self) -> &str {
@@ -275,7 +281,7 @@ mod tests {
     fn user_and_password_are_decoded_and_the_password_is_never_shown() {
         let endpoint = Endpoint::parse("amqp://a%40b:s%2fcr%23t@localhost/%2f").unwrap();
         assert_eq!(endpoint.user(), "a@b");
-        assert_eq!(endpoint.uri().authority.userinfo.password, "s/cr#t");
+        assert_eq!(endpoint.password(), "s/cr#t");
         assert_eq!(endpoint.to_string(), "amqp://a%40b@localhost:5672/%2F");
         assert!(!format!("{endpoint:?}").contains("cr"));
     }

@@ -70,6 +70,10 @@ pub enum Error {
         after: Duration,
     },
 
+    /// How a connection ended, in lapin's or the broker's own words.
+    #[error("{}", in_words(.0))]
+    Ended(lapin::Error),
+
     /// The connection was lost while something was under way.
     #[error("connection lost: {0}")]
     Lost(Arc<Error>),
@@ -128,7 +132,9 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Option<u16> {
         match self {
-            Self::Connect { cause, .. } | Self::Refused { cause, .. } => reply_code(cause),
+            Self::Connect { cause, .. } | Self::Refused { cause, .. } | Self::Ended(cause) => {
+                reply_code(cause)
+            }
             Self::Returned { code, .. } => Some(*code),
             Self::Lost(cause) | Self::Closed(cause) => cause.code(),
             Self::Exhausted { cause, .. } => cause.code(),

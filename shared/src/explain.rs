@@ -180,3 +180,113 @@ fn refusal_hint(code: u16, text: &str) -> Option<String> {
 fn quoted_after<'t>(text: &'t str, start: &str) -> Option<&'t str> {
     text.split_once(start)?.1.split_once('\'').map(|(name, _)| name)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lapin::protocol::{AMQPError, AMQPErrorKind};
+
+    use super::*;
+
+    fn said(code: u16, text: &str) -> lapin::Error {
+        let kind = AMQPErrorKind::from_id(code).unwrap();
+        ErrorKind::ProtocolError(AMQPError::new(kind, text.into())).into()
+    }
+
+    /// Replies as brokers of several versions sent them, and what must be in the explanation.
+    #[test]
+    fn each_refusal_names_the_next_command() {
+        for (code, text, words) in [
+            (
+                541,
+                "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated. Its use is not permitted per the configuration",
+                "use --queue-type quorum or classic",
+            ),
+            (541, "INTERNAL_ERROR", "rabbitmq-diagnostics log_tail"),
+            (540, "NOT_IMPLEMENTED - prefetch_size!=0 (1)", "does not have that feature"),
+            (
+                406,
+                "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'hello' in vhost '/': received 'true' but current is 'false'",
+                "the queue 'hello' exists with another durable",
+            ),
+            (
+                406,
+                "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'logs' in vhost '/': received 'topic' but current is 'fanout'",
+                "the exchange 'logs' exists with another declaration",
+            ),
+            (
+                405,
+                "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'mine' in vhost '/'",
+                "belongs to another connection",
+            ),
+            (404, "NOT_FOUND - no queue 'q' in vhost '/'", "declare the queue 'q' first"),
+            (404, "NOT_FOUND - no exchange 'x' in vhost '/'", "declare the exchange 'x' first"),
+            (
+                403,
+                "ACCESS_REFUSED - access to queue 'q' in vhost '/' refused for user 'u'",
+                "rabbitmqctl set_permissions",
+            ),
+            (403, "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use", "rabbitmqctl list_consumers"),
+        ] {
+            let line = Error::Refused { step: "declare a queue", cause: said(code, text) }.explain();
+            assert!(line.starts_with(&format!("failed to declare a queue: {code} {text}; ")), "{line}");
+            assert!(line.contains(words), "{words}: {line}");
+        }
+    }
+
+    #[test]
+    fn each_refused_connection_names_the_next_command() {
+        let local = "amqp://u:secret@localhost/shop";
+        for (url, cause, words) in [
+            (local, said(403, "ACCESS_REFUSED - Login was refused"), "rabbitmqctl change_password u NEW"),
+            (
+                "amqp://broker.example",
+                said(403, "ACCESS_REFUSED"),
+                "guest may log in from the broker's own machine only",
+            ),
+            (local, said(530, "NOT_ALLOWED - vhost shop not found"), "rabbitmqctl add_vhost shop"),
+            (
+                local,
+                said(530, "NOT_ALLOWED - access to vhost refused"),
+                "rabbitmqctl set_permissions -p shop u",
+            ),
+            (local, said(320, "CONNECTION_FORCED - broker shutdown"), "rabbitmq-diagnostics check_running"),
+            (local, io::Error::from(io::ErrorKind::ConnectionRefused).into(), "cargo run -p broker"),
+            (local, io::Error::from(io::ErrorKind::TimedOut).into(), "is it the AMQP port"),
+            (local, io::Error::from(io::ErrorKind::ConnectionReset).into(), "amqps://"),
+            (
+                local,
+                io::Error::new(io::ErrorKind::InvalidData, "invalid peer certificate: UnknownIssuer").into(),
+                "--ca-cert",
+            ),
+            (
+                local,
+                io::Error::new(io::ErrorKind::InvalidData, "fatal alert: CertificateRequired").into(),
+                "--client-cert",
+            ),
+        ] {
+            let endpoint = Arc::new(Endpoint::parse(url).unwrap());
+            let line = Error::Connect { endpoint, cause }.explain();
+            assert!(line.contains(words) && !line.contains("secret"), "{words}: {line}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
+        let refused = |code, text| Error::Refused { step: "declare a queue", cause: said(code, text) };
+        for (code, text, at_first, later) in [
+            (320, "CONNECTION_FORCED", true, true),
+            (403, "ACCESS_REFUSED", false, false),
+            (404, "NOT_FOUND", false, true),
+            (405, "RESOURCE_LOCKED", false, true),
+            (406, "PRECONDITION_FAILED - inequivalent arg", false, false),
+            (406, "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out", true, true),
+            (540, "NOT_IMPLEMENTED", false, false),
+            (541, "INTERNAL_ERROR", false, true),
+        ] {
+            let error = refused(code, text);
+            assert_eq!((error.is_transient(false), error.is_transient(true)), (at_first, later), "{text}");
+        }
+    }
+}

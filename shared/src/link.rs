@@ -132,7 +132,7 @@ impl Link {
             }
         }
         let cause = error.unwrap_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted).into());
-        self.lose(Error::Refused { step: "keep the connection", cause })
+        self.lose(Error::Ended(cause))
     }
 
     /// Declares the connection dead and ends its socket. The first cause stays.

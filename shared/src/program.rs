@@ -2,10 +2,14 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::time::sleep;
 
 use crate::{Error, SHUTDOWN_DEADLINE, Shutdown, log};
+
+/// A stop that takes longer than this is worth a word.
+const NOTICEABLE: Duration = Duration::from_millis(500);
 
 /// How a program ends.
 enum End {
@@ -68,15 +72,16 @@ async fn enforce(shutdown: &Shutdown) -> ExitCode {
     let mut signals = Signals::listen();
     signals.next().await;
     shutdown.request();
+    let limit = humantime::format_duration(SHUTDOWN_DEADLINE);
+    let patience = async {
+        sleep(NOTICEABLE).await;
+        tracing::info!("finishing the work in hand, for {limit} at most; a second Ctrl-C stops at once");
+        sleep(SHUTDOWN_DEADLINE - NOTICEABLE).await;
+        tracing::warn!("stopped with work in hand; what was not confirmed may or may not have arrived");
+    };
     tokio::select! {
         () = signals.next() => ExitCode::from(130),
-        () = sleep(SHUTDOWN_DEADLINE) => {
-            tracing::warn!(
-                "stopped with work in hand after {}; what was not confirmed may or may not have arrived",
-                humantime::format_duration(SHUTDOWN_DEADLINE)
-            );
-            ExitCode::SUCCESS
-        }
+        () = patience => ExitCode::SUCCESS,
     }
 }
 

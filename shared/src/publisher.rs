@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::link::Link;
-use crate::{CALL_DEADLINE, Connection, Deadline, Error, Result};
+use crate::{CALL_DEADLINE, Connection, Deadline, Error, Result, State};
 
 /// The pause before another try to reserve a channel, when the connection is up but gave none.
 const RESERVE_PAUSE: Duration = Duration::from_millis(50);
@@ -55,6 +55,7 @@ pub enum Outcome {
 /// a returned message to whichever confirm comes next. Keep one publisher and share it.
 pub struct Publisher {
     connection: Connection,
+    deadline: Duration,
     places: Semaphore,
     idle: Mutex<Vec<Reserved>>,
 }
@@ -71,31 +72,38 @@ impl Publisher {
     pub fn new(connection: &Connection, channels: usize) -> Self {
         Self {
             connection: connection.clone(),
+            deadline: CALL_DEADLINE,
             places: Semaphore::new(channels.max(1)),
             idle: Mutex::default(),
         }
     }
 
-    /// Publishes a message and waits for what becomes of it, for [`CALL_DEADLINE`] at most. While there is
-    /// no connection, or the broker blocks publishing, that time is spent waiting for it.
+    /// The same publisher with another limit for each message than [`CALL_DEADLINE`].
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// Publishes a message and waits for what becomes of it, up to the deadline. While there is no
+    /// connection, or the broker blocks publishing, that time is spent waiting for it.
     ///
     /// Dropping the future leaves the outcome unknown and costs the channel.
     pub async fn publish(&self, message: &Message<'_>) -> Outcome {
-        let end = Instant::now() + CALL_DEADLINE;
-        // Closed never: the semaphore lives as long as the publisher.
+        let end = Instant::now() + self.deadline;
+        // The semaphore is never closed, so an error is a timeout.
         let Ok(Ok(_place)) = timeout_at(end, self.places.acquire()).await else {
-            return Outcome::NotSent(Error::Timeout { step: "reserve a channel", after: CALL_DEADLINE });
+            return Outcome::NotSent(self.late("reserve a channel"));
         };
         let reserved = match timeout_at(end, self.reserve()).await {
             Ok(Ok(reserved)) => reserved,
             Ok(Err(error)) => return Outcome::NotSent(error),
-            Err(_) => return Outcome::NotSent(self.why_not_reserved()),
+            Err(_) => return Outcome::NotSent(self.late("reserve a channel")),
         };
         let outcome = tokio::select! {
             biased;
-            outcome = timeout_at(end, reserved.publish(message)) => outcome.unwrap_or(Outcome::Unknown(
-                Error::Timeout { step: "get a confirm", after: CALL_DEADLINE },
-            )),
+            outcome = timeout_at(end, reserved.publish(message)) => {
+                outcome.unwrap_or_else(|_| Outcome::Unknown(self.late("get the broker's confirm")))
+            }
             cause = reserved.link.lost() => Outcome::Unknown(Error::Lost(cause)),
         };
         match &outcome {
@@ -129,12 +137,12 @@ impl Publisher {
         idle.pop()
     }
 
-    fn why_not_reserved(&self) -> Error {
-        let state = self.connection.state().borrow().clone();
-        match state {
-            crate::State::Blocked { reason, .. } => Error::Blocked { reason, after: CALL_DEADLINE },
-            crate::State::Reconnecting { cause, .. } => Error::Lost(cause),
-            _ => Error::Timeout { step: "reserve a channel", after: CALL_DEADLINE },
+    /// Why `step` took too long, as far as the connection's state tells.
+    fn late(&self, step: &'static str) -> Error {
+        match &*self.connection.state().borrow() {
+            State::Blocked { reason, .. } => Error::Blocked { reason: reason.clone(), after: self.deadline },
+            State::Reconnecting { cause, .. } => Error::Lost(cause.clone()),
+            _ => Error::Timeout { step, after: self.deadline },
         }
     }
 

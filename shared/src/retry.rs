@@ -39,7 +39,17 @@ impl Backoff {
     pub(crate) fn failed(&mut self) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
         let used_up = self.policy.attempts != 0 && self.failures >= self.policy.attempts;
-        (!used_up).then(|| self.delay().mul_f64(rand::rng().random_range(0.75..=1.25)))
+        (!used_up).then(|| self.jittered_delay())
+    }
+
+    /// The wait after something that worked for long was lost, which is no failed attempt.
+    pub(crate) fn lost(&mut self) -> Duration {
+        self.failures = 0;
+        self.jittered_delay()
+    }
+
+    fn jittered_delay(&self) -> Duration {
+        self.delay().mul_f64(rand::rng().random_range(0.75..=1.25))
     }
 
     fn delay(&self) -> Duration {

@@ -27,7 +27,7 @@ pub enum State {
     },
     /// An attempt failed or the connection was lost; another follows.
     Reconnecting {
-        /// Consecutive failures so far.
+        /// Which attempt is next: one more than there were failures in a row.
         attempt: u32,
         /// Why the last attempt failed or the connection was lost.
         cause: Arc<Error>,
@@ -48,7 +48,7 @@ impl fmt::Display for State {
             Self::Up { generation } => write!(f, "connected (generation {generation})"),
             Self::Blocked { reason, .. } => write!(f, "the broker blocks publishing: {reason}"),
             Self::Reconnecting { attempt, cause, next } => {
-                write!(f, "{cause}; attempt {} in {}", attempt + 1, rounded(*next))
+                write!(f, "{cause}; attempt {attempt} in {}", rounded(*next))
             }
             Self::Closed { cause: None } => write!(f, "closed"),
             Self::Closed { cause: Some(cause) } => write!(f, "closed: {cause}"),

@@ -1,0 +1,356 @@
+//! Server and client against a real broker: results, errors, many calls at once, and trouble.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use broker::{Node, Vhost};
+use harness::{Program, Relay, Running, silent_peer};
+use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, message::BasicGetMessage};
+use rpc::{CallError, ReplyTo, RpcClient};
+use serde_json::{Value, json};
+use shared::{Connection, ConnectionArgs, Deadline, Session, Shutdown};
+use tokio::task::{JoinSet, block_in_place};
+
+const AWAITING: &str = " [*] Awaiting RPC requests";
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn server(url: &str) -> Program {
+    Program::new(env!("CARGO_BIN_EXE_rpc_server")).args(["--url", url])
+}
+
+fn client(url: &str) -> Program {
+    Program::new(env!("CARGO_BIN_EXE_rpc_client")).args(["--url", url])
+}
+
+fn awaiting_server(program: Program) -> Running {
+    let mut server = program.start();
+    server.expect_line(AWAITING);
+    server
+}
+
+async fn connect(url: String) -> shared::Result<(Connection, Shutdown)> {
+    let shutdown = Shutdown::new();
+    Ok((Connection::open(&ConnectionArgs::for_url(url), "test", &shutdown).await?, shutdown))
+}
+
+#[test]
+fn the_client_prints_the_servers_result() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let mut server = awaiting_server(server(&vhost.url()));
+    for (args, n, result) in [
+        (&["30"][..], 30, "832040"),
+        (&[], 30, "832040"),
+        (&[""], 30, "832040"),
+        (&["0"], 0, "0"),
+        (&["93"], 93, "12200160415121876738"),
+        (&["--direct-reply-to", "10"], 10, "55"),
+    ] {
+        let end = client(&vhost.url()).args(args).run().expect_code(0);
+        assert_eq!(end.stdout, [format!(" [x] Requesting fib({n})"), format!(" [.] Got {result}")]);
+        assert!(end.stderr.is_empty(), "{end:#?}");
+        server.expect_line(&format!(" [.] fib({n})"));
+    }
+    server.interrupt();
+    let end = server.wait(LIMIT).expect_code(0);
+    assert_eq!(end.stdout.len(), 7, "each request is served once: {end:#?}");
+    assert!(end.stderr.is_empty(), "{end:#?}");
+    Ok(())
+}
+
+#[test]
+fn wrong_arguments_are_refused_before_anything_connects() {
+    let peer = silent_peer();
+    let url = format!("amqp://127.0.0.1:{}", peer.port());
+    for args in [&["abc"][..], &["-1"], &["1", "2"], &["3.5"], &["99999999999999999999"], &["--timeout", "5"]]
+    {
+        let end = client(&url).args(args).run().expect_code(2);
+        assert!(end.stdout.is_empty() && end.stderr[0].starts_with("error: "), "{end:#?}");
+    }
+    server(&url).args(["--prefetch", "0"]).run().expect_code(2);
+    server(&url).args(["--prefetch", "65536"]).run().expect_code(2);
+}
+
+#[test]
+fn without_a_server_the_client_says_so_at_once_and_later_in_time() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    // No queue: the request comes back long before the time limit.
+    let end = client(&vhost.url()).args(["--timeout", "1h"]).run().expect_code(1);
+    assert_eq!(end.stdout, [" [x] Requesting fib(30)"]);
+    assert!(end.stderr[0].contains("no RPC server: the queue 'rpc_queue' does not exist"), "{end:#?}");
+
+    // The queue of a server that has gone: the request waits there, the client not for ever.
+    let mut server = awaiting_server(server(&vhost.url()));
+    server.interrupt();
+    server.wait(LIMIT).expect_code(0);
+    let end = client(&vhost.url()).args(["--timeout", "300ms"]).run().expect_code(1);
+    assert!(end.stderr[0].contains("no reply within 300ms: is a server running?"), "{end:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_result_that_does_not_fit_is_the_servers_error_and_the_server_goes_on() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let mut server = awaiting_server(server(&vhost.url()));
+    for n in ["94", "1000000000", "18446744073709551615"] {
+        let end = client(&vhost.url()).arg(n).run().expect_code(1);
+        assert_eq!(end.stdout, [format!(" [x] Requesting fib({n})")]);
+        assert!(
+            end.stderr[0].contains(&format!("the server answered: fib({n}) does not fit in 64 bits")),
+            "{end:#?}"
+        );
+        server.expect_line(&format!(" [.] fib({n})"));
+    }
+    let end = client(&vhost.url()).run().expect_code(0);
+    assert_eq!(end.stdout[1], " [.] Got 832040");
+    Ok(())
+}
+
+/// Publishes a request as a program in another language would, through the management API.
+fn request(vhost: &Vhost<'_>, body: &[u8], properties: &Value) -> Result<()> {
+    let payload = body.iter().map(|byte| char::from(*byte)).collect::<String>();
+    let message = json!({
+        "properties": properties, "routing_key": "rpc_queue", "payload": payload, "payload_encoding": "string",
+    });
+    let routed =
+        broker::node().post(&format!("/api/exchanges/{}/amq.default/publish", vhost.name()), &message)?;
+    anyhow::ensure!(routed["routed"] == true, "not routed: {routed}");
+    Ok(())
+}
+
+async fn next_reply(session: &Session, queue: &str) -> shared::Result<BasicGetMessage> {
+    loop {
+        let got = session.channel.basic_get(queue.into(), BasicGetOptions { no_ack: true });
+        if let Some(message) = got.deadline_in(LIMIT, "get a reply").await? {
+            return Ok(message);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The wire format that the official tutorials' programs speak.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_are_plain_decimal_text_and_errors_are_marked_by_their_type() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let mut server = awaiting_server(server(&vhost.url()));
+    let (connection, _shutdown) = connect(vhost.url()).await?;
+    let replies = connection.session(async |session| {
+        let options = QueueDeclareOptions::exclusive();
+        let declared = session.channel.queue_declare("replies".into(), options, FieldTable::default());
+        declared.deadline("declare a queue").await?;
+        let mut replies = Vec::new();
+        for (id, body) in
+            [("a", &b"30"[..]), ("b", b"abc"), ("c", b""), ("d", b"-1"), ("e", b"94"), ("f", b" 7\n")]
+        {
+            let properties = json!({"reply_to": "replies", "correlation_id": id});
+            block_in_place(|| request(&vhost, body, &properties)).map_err(shared::Error::own)?;
+            let reply = next_reply(&session, "replies").await?.delivery;
+            let property =
+                |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
+            assert_eq!(property(reply.properties.correlation_id()).as_deref(), Some(id));
+            assert_eq!(property(reply.properties.content_type()).as_deref(), Some("text/plain"));
+            replies
+                .push((property(reply.properties.kind()), String::from_utf8_lossy(&reply.data).into_owned()));
+        }
+        Ok(replies)
+    });
+    let error = |text: &str| (Some("error".to_owned()), text.to_owned());
+    assert_eq!(
+        replies.await?,
+        [
+            (None, "832040".to_owned()),
+            error("'abc' is not a whole number from 0 to 93"),
+            error("'' is not a whole number from 0 to 93"),
+            error("'-1' is not a whole number from 0 to 93"),
+            error("fib(94) does not fit in 64 bits: 93 is the last that does"),
+            (None, "13".to_owned()),
+        ]
+    );
+    for n in ["30", "94", "7"] {
+        server.expect_line(&format!(" [.] fib({n})"));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_nobody_can_be_answered_for_do_not_stop_the_server() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let mut server = awaiting_server(server(&vhost.url()).env("RUST_LOG", "info"));
+    block_in_place(|| request(&vhost, b"5", &json!({})))?;
+    server.wait_for_error_line(|line| line.contains("without reply_to"));
+    block_in_place(|| request(&vhost, b"6", &json!({"reply_to": "gone", "correlation_id": "x"})))?;
+    server.wait_for_error_line(|line| line.contains("the client of gone is gone"));
+    assert_eq!(client(&vhost.url()).run().expect_code(0).stdout[1], " [.] Got 832040");
+    server.interrupt();
+    let end = server.wait(LIMIT).expect_code(0);
+    assert_eq!(end.stdout, [AWAITING, " [.] fib(6)", " [.] fib(30)"], "nothing came back");
+    let (connection, _shutdown) = connect(vhost.url()).await?;
+    let left = connection.session(async |session| {
+        let passive = QueueDeclareOptions::durable().passive();
+        let queue = session.channel.queue_declare("rpc_queue".into(), passive, FieldTable::default());
+        Ok(queue.deadline("look at a queue").await?.message_count())
+    });
+    assert_eq!(left.await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_calls_at_once_on_one_client_get_their_own_answers() -> Result<()> {
+    for (reply_to, prefetch) in [(ReplyTo::Queue, "1"), (ReplyTo::Direct, "10")] {
+        let vhost = broker::node().vhost()?;
+        let _first = awaiting_server(server(&vhost.url()).args(["--prefetch", prefetch]));
+        let _second = awaiting_server(server(&vhost.url()).args(["--prefetch", prefetch]));
+        let (connection, _shutdown) = connect(vhost.url()).await?;
+        let client = std::sync::Arc::new(RpcClient::new(&connection, rpc::QUEUE, reply_to));
+        let mut calls = JoinSet::new();
+        for n in (0..100).chain(0..100) {
+            let client = client.clone();
+            calls.spawn(async move { (n, client.call(n, LIMIT).await) });
+        }
+        let answers = calls.join_all().await;
+        assert_eq!(answers.len(), 200);
+        for (n, answer) in answers {
+            match (rpc::fib(n), answer) {
+                (Ok(expected), Ok(result)) => assert_eq!(result, expected, "fib({n})"),
+                (Err(expected), Err(CallError::Server(text))) => assert_eq!(text, expected.to_string()),
+                (expected, answer) => panic!("fib({n}): {answer:?} instead of {expected:?}"),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_without_a_server_are_each_told_so() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let (connection, _shutdown) = connect(vhost.url()).await?;
+    let client = std::sync::Arc::new(RpcClient::new(&connection, "no such queue", ReplyTo::Queue));
+    let mut calls = JoinSet::new();
+    for n in 0..50 {
+        let client = client.clone();
+        calls.spawn(async move { client.call(n, LIMIT).await });
+    }
+    for answer in calls.join_all().await {
+        assert!(matches!(answer, Err(CallError::NoServer { .. })), "{answer:?}");
+    }
+    Ok(())
+}
+
+/// A scripted server: it sends strangers' and duplicate replies before and after the right one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_with_unknown_ids_and_second_replies_are_ignored() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let (connection, _shutdown) = connect(vhost.url()).await?;
+    let scripted = connection.session(async |session| {
+        let channel = &session.channel;
+        let options = QueueDeclareOptions::exclusive();
+        channel
+            .queue_declare(rpc::QUEUE.into(), options, FieldTable::default())
+            .deadline("declare a queue")
+            .await?;
+        for _ in 0..2 {
+            let request = next_reply(&session, rpc::QUEUE).await?.delivery;
+            let id = request.properties.correlation_id().clone().unwrap_or_default();
+            let reply_to = request.properties.reply_to().clone().unwrap_or_default();
+            for (id, body) in [("stranger".into(), "1"), (id.clone(), "42"), (id, "43")] {
+                let properties = BasicProperties::default().with_correlation_id(id);
+                let (options, body) = (BasicPublishOptions::default(), body.as_bytes());
+                let published = channel.basic_publish("".into(), reply_to.clone(), options, body, properties);
+                published.deadline("publish a message").await?;
+            }
+        }
+        Ok(())
+    });
+    let (other, _shutdown) = connect(vhost.url()).await?;
+    let client = RpcClient::new(&other, rpc::QUEUE, ReplyTo::Queue);
+    let calls = async {
+        // Until the scripted server has declared its queue, there is no server.
+        loop {
+            match client.call(1, LIMIT).await {
+                Err(CallError::NoServer { .. }) => tokio::task::yield_now().await,
+                first => break (first, client.call(2, LIMIT).await),
+            }
+        }
+    };
+    let (served, (first, second)) = tokio::join!(scripted, calls);
+    served?;
+    assert_eq!((first?, second?), (42, 42));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_in_flight_survives_a_lost_connection() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
+    let _server = awaiting_server(server(&vhost.url()));
+    let (connection, _shutdown) =
+        connect(format!("amqp://127.0.0.1:{}/{}", relay.port(), vhost.name())).await?;
+    let client = RpcClient::new(&connection, rpc::QUEUE, ReplyTo::Queue);
+    for cut in 0..20 {
+        let call = client.call(cut, LIMIT);
+        let trouble = async { relay.cut() };
+        let (answer, ()) = tokio::join!(call, trouble);
+        assert_eq!(answer?, rpc::fib(cut)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn twenty_cuts_in_a_row_leave_one_consumer_and_the_server_serving() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
+    let url = format!("amqp://127.0.0.1:{}/{}", relay.port(), vhost.name());
+    let mut server = awaiting_server(server(&url).env("RUST_LOG", "debug"));
+    for generation in 2..=21 {
+        relay.cut();
+        // The connection for the replies may be cut while it is still being made: no harm in that either.
+        let line = format!("rpc_server requests: connected (generation {generation})");
+        server.wait_for_error_line(|error| error.contains(&line));
+    }
+    assert_eq!(client(&vhost.url()).run().expect_code(0).stdout[1], " [.] Got 832040");
+    assert_eq!(vhost.consumers()?.len(), 1);
+    relay.wait_for_connections(2, LIMIT);
+    server.terminate();
+    server.wait(LIMIT).expect_code(0);
+    Ok(())
+}
+
+/// On a node of its own: an alarm, a stopped broker, and a killed one.
+#[test]
+fn server_and_client_live_through_a_broker_in_trouble() -> Result<()> {
+    let node = Node::start()?;
+    let url = format!("{}?heartbeat=2&connection_timeout=1000", node.url());
+    let mut server = awaiting_server(server(&url).args(["--queue-type", "classic"]));
+    assert_eq!(client(&url).run().expect_code(0).stdout[1], " [.] Got 832040");
+
+    node.memory_alarm(true)?;
+    let end = client(&url).args(["--timeout", "2s"]).run().expect_code(1);
+    let last = end.stderr.last().expect("an error line");
+    assert!(last.contains("no reply within 2s: the broker blocks publishing: low on memory"), "{last}");
+    node.memory_alarm(false)?;
+
+    node.pause()?;
+    server.wait_for_error_line(|line| line.contains("connection lost"));
+    let mut stuck = client(&url).start();
+    stuck.wait_for_error_line(|line| line.contains("no answer"));
+    stuck.interrupt();
+    stuck.wait(LIMIT).expect_code(0);
+    node.resume()?;
+    server.wait_for_error_line(|line| line.contains("rpc_server requests: connected (generation 2)"));
+    assert_eq!(client(&url).run().expect_code(0).stdout[1], " [.] Got 832040");
+
+    node.kill()?;
+    server.wait_for_error_line(|line| {
+        line.contains("rpc_server requests: cannot connect") || line.contains("lost")
+    });
+    node.restart()?;
+    server.wait_for_error_line(|line| line.contains("rpc_server requests: connected (generation 3)"));
+    assert_eq!(client(&url).run().expect_code(0).stdout[1], " [.] Got 832040");
+
+    node.pause()?;
+    server.interrupt();
+    server.wait(LIMIT).expect_code(0);
+    node.resume()?;
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! Sessions: what runs again after a loss, what ends them, and what they leave on the broker.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{LIMIT, args_through, consume, eventually, publish, within};
+use anyhow::Result;
+use harness::Relay;
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use shared::{Connection, ConnectionArgs, Deadline, Error, QueueType, RetryPolicy, Session, Shutdown, State};
+use tokio::sync::mpsc;
+
+/// Declares an exchange, a server-named queue and a binding; reports `ready`, then each message.
+async fn subscribe(session: &Session, messages: &mpsc::UnboundedSender<String>) -> shared::Result<()> {
+    let channel = &session.channel;
+    let (options, table) = (ExchangeDeclareOptions::default(), FieldTable::default());
+    let declared = channel.exchange_declare("logs".into(), lapin::ExchangeKind::Fanout, options, table);
+    declared.deadline("declare an exchange").await?;
+    let queue = channel.queue_declare("".into(), QueueDeclareOptions::exclusive(), FieldTable::default());
+    let queue = queue.deadline("declare a queue").await?.name().clone();
+    let (options, table) = (QueueBindOptions::default(), FieldTable::default());
+    channel
+        .queue_bind(queue.clone(), "logs".into(), "".into(), options, table)
+        .deadline("bind a queue")
+        .await?;
+    report_messages(session, queue.as_str(), messages).await
+}
+
+async fn report_messages(
+    session: &Session,
+    queue: &str,
+    messages: &mpsc::UnboundedSender<String>,
+) -> shared::Result<()> {
+    let mut consumer = consume(&session.channel, queue).await?;
+    let _ = messages.send("ready".to_owned());
+    while let Some(delivery) = session.next(&mut consumer).await? {
+        let _ = messages.send(String::from_utf8_lossy(&delivery.data).into_owned());
+    }
+    Ok(())
+}
+
+async fn declare(channel: &lapin::Channel, queue: &str, queue_type: QueueType) -> shared::Result<()> {
+    let declared = channel.queue_declare(queue.into(), queue_type.options(), queue_type.arguments());
+    declared.deadline("declare a queue").await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_cuts_in_a_row_leave_one_consumer_one_binding_and_no_growth() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
+    let shutdown = Shutdown::new();
+    let connection = Connection::open(&args_through(&relay, &vhost), "cut", &shutdown).await?;
+    let (messages, mut received) = mpsc::unbounded_channel();
+    let session = connection.session(async |session| subscribe(&session, &messages).await);
+    let steps = async {
+        assert_eq!(within(received.recv()).await.as_deref(), Some("ready"));
+        for _ in 0..20 {
+            relay.cut();
+            assert_eq!(within(received.recv()).await.as_deref(), Some("ready"));
+        }
+        let state = connection.state().borrow().clone();
+        assert!(matches!(state, State::Up { generation: 21 }), "{state:?}");
+
+        publish(&ConnectionArgs::for_url(vhost.url()), "logs", "", "after the cuts").await?;
+        assert_eq!(within(received.recv()).await.as_deref(), Some("after the cuts"));
+        eventually("one consumer, queue, binding and connection", || {
+            let bindings = vhost.bindings()?;
+            let bindings = bindings.iter().filter(|binding| binding["source"] == "logs").count();
+            Ok([vhost.consumers()?.len(), vhost.queues()?.len(), bindings, vhost.connections()?.len()]
+                == [1; 4])
+        })
+        .await?;
+        shutdown.request();
+        anyhow::Ok(())
+    };
+    let (ended, steps) = tokio::join!(session, steps);
+    steps?;
+    ended?;
+    shutdown.close_connections().await;
+    relay.wait_for_connections(0, LIMIT);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_queue_is_declared_again_and_consumed_on() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let args = ConnectionArgs::for_url(vhost.url());
+    let shutdown = Shutdown::new();
+    let connection = Connection::open(&args, "cancelled", &shutdown).await?;
+    let (messages, mut received) = mpsc::unbounded_channel();
+    let session = connection.session(async |session| {
+        declare(&session.channel, "q", QueueType::Classic).await?;
+        report_messages(&session, "q", &messages).await
+    });
+    let steps = async {
+        assert_eq!(within(received.recv()).await.as_deref(), Some("ready"));
+        broker::node().delete(&format!("/api/queues/{}/q", vhost.name()))?;
+        assert_eq!(within(received.recv()).await.as_deref(), Some("ready"));
+        publish(&args, "", "q", "to the new queue").await?;
+        assert_eq!(within(received.recv()).await.as_deref(), Some("to the new queue"));
+        assert!(matches!(*connection.state().borrow(), State::Up { generation: 1 }));
+        shutdown.request();
+        anyhow::Ok(())
+    };
+    let (ended, steps) = tokio::join!(session, steps);
+    steps?;
+    ended?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_error_of_the_sessions_own_ends_it() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let shutdown = Shutdown::new();
+    let connection = Connection::open(&ConnectionArgs::for_url(vhost.url()), "own", &shutdown).await?;
+    let runs = AtomicUsize::new(0);
+    let ended: Result<(), Error> = connection
+        .session(async |_session| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            Err(Error::own("the disk is full"))
+        })
+        .await;
+    assert_eq!(ended.unwrap_err().to_string(), "the disk is full");
+    assert_eq!(runs.into_inner(), 1);
+    Ok(())
+}
+
+/// A queue with other arguments, a missing queue, somebody else's exclusive queue.
+#[tokio::test]
+async fn a_refusal_at_the_first_run_ends_the_session_and_leaves_the_connection() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let shutdown = Shutdown::new();
+    let args = ConnectionArgs::for_url(vhost.url());
+    let connection = Connection::open(&args, "refused", &shutdown).await?;
+    let owner = Connection::open(&args, "owner", &shutdown).await?;
+    let exclusive = owner.session(async |session| {
+        let queue = session.channel.queue_declare(
+            "mine".into(),
+            QueueDeclareOptions::exclusive(),
+            FieldTable::default(),
+        );
+        queue.deadline("declare a queue").await
+    });
+    exclusive.await?;
+    connection.session(async |session| declare(&session.channel, "q", QueueType::Quorum).await).await?;
+
+    let (mut codes, mut hints) = (Vec::new(), String::new());
+    for (queue, steps) in [("q", "declare"), ("missing", "consume"), ("mine", "consume")] {
+        let error = connection
+            .session(async |session| match steps {
+                "declare" => declare(&session.channel, queue, QueueType::Classic).await,
+                _ => consume(&session.channel, queue).await.map(drop),
+            })
+            .await
+            .unwrap_err();
+        codes.extend(error.code());
+        hints.push_str(&error.explain());
+    }
+    assert_eq!(codes, [406, 404, 405]);
+    for words in [
+        "exists with another x-queue-type",
+        "declare the queue 'missing' first",
+        "belongs to another connection",
+    ] {
+        assert!(hints.contains(words), "{words}: {hints}");
+    }
+    // The connection is as good as new.
+    connection.session(async |session| declare(&session.channel, "q", QueueType::Quorum).await).await?;
+    assert!(matches!(*connection.state().borrow(), State::Up { generation: 1 }));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn used_up_attempts_are_an_error_with_address_count_and_cause() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
+    let retry = RetryPolicy { attempts: 4, interval: std::time::Duration::from_millis(50) };
+    let args = args_through(&relay, &vhost).with_retry(retry);
+    let shutdown = Shutdown::new();
+    let connection = Connection::open(&args, "exhausted", &shutdown).await?;
+    let (messages, mut received) = mpsc::unbounded_channel();
+    let session = connection.session(async |session| subscribe(&session, &messages).await);
+    let steps = async {
+        assert_eq!(within(received.recv()).await.as_deref(), Some("ready"));
+        relay.refuse(true);
+        relay.cut();
+    };
+    let (ended, ()) = tokio::join!(session, steps);
+    let error = ended.unwrap_err();
+    let Error::Closed(cause) = &error else { panic!("{error:?}") };
+    assert!(matches!(&**cause, Error::Exhausted { attempts: 4, .. }), "{cause:?}");
+    let line = error.to_string();
+    assert!(line.contains(&format!("127.0.0.1:{}", relay.port())), "{line}");
+    assert!(line.contains("after 4 failed attempts") && line.contains("connection refused"), "{line}");
+    assert!(matches!(&*connection.state().borrow(), State::Closed { cause: Some(_) }));
+    Ok(())
+}
+
+/// The states a watcher sees over a loss, in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_states_tell_the_story_in_order() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
+    let shutdown = Shutdown::new();
+    let connection = Connection::open(&args_through(&relay, &vhost), "states", &shutdown).await?;
+    let mut states = connection.state();
+    assert!(matches!(*states.borrow_and_update(), State::Up { generation: 1 }));
+    relay.refuse(true);
+    relay.cut();
+    let lost = within(states.wait_for(|state| matches!(state, State::Reconnecting { attempt: 3, .. })))
+        .await?
+        .clone();
+    let State::Reconnecting { cause, .. } = lost else { unreachable!("waited for it") };
+    assert!(cause.to_string().contains("connection refused"), "{cause}");
+    relay.refuse(false);
+    within(states.wait_for(|state| matches!(state, State::Up { generation: 2 }))).await?;
+    shutdown.close_connections().await;
+    assert!(matches!(*states.borrow(), State::Closed { cause: None }));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_says_goodbye_to_the_broker() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
+    let shutdown = Shutdown::new();
+    let connection = Connection::open(&args_through(&relay, &vhost), "goodbye", &shutdown).await?;
+    connection.session(async |session| declare(&session.channel, "q", QueueType::Classic).await).await?;
+    drop(connection);
+    relay.wait_for_connections(0, LIMIT);
+    Ok(())
+}
