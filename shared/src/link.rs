@@ -18,6 +18,9 @@ use crate::{Deadline, Endpoint, Error, Result};
 /// lapin does not report every loss as an event, so its status is looked at this often as well.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// What a call may still do once its connection is lost: time to return the real error.
+pub(crate) const GRACE: Duration = Duration::from_millis(250);
+
 /// How long the close handshake may take; a blocked or silent broker never answers it.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -173,10 +176,21 @@ impl Link {
         }
     }
 
-    /// Opens a channel. A timeout, which lapin is known for here, costs the connection.
+    /// What `work` comes to, unless the connection is lost first. Where it is, lapin's calls may hang.
+    pub(crate) async fn unless_lost<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            result = &mut work => result,
+            // A moment for lapin to tell the real error.
+            cause = self.lost() => timeout(GRACE, work).await.unwrap_or(Err(Error::Lost(cause))),
+        }
+    }
+
+    /// Opens a channel. A timeout costs the connection.
     pub(crate) async fn channel(&self) -> Result<lapin::Channel> {
-        let channel = self.connection.create_channel().deadline("open a channel").await;
-        match channel {
+        let channel = self.connection.create_channel().deadline("open a channel");
+        match self.unless_lost(channel).await {
             Err(error @ Error::Timeout { .. }) if self.blocked().is_none() => {
                 Err(Error::Lost(self.lose(error)))
             }

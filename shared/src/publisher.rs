@@ -155,10 +155,8 @@ impl Publisher {
 impl Reserved {
     async fn open(link: Arc<Link>) -> Result<Self> {
         let channel = link.channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .deadline("switch on publisher confirms")
-            .await?;
+        let confirms = channel.confirm_select(ConfirmSelectOptions::default());
+        link.unless_lost(confirms.deadline("switch on publisher confirms")).await?;
         Ok(Self { link, channel })
     }
 

@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::STABLE;
-use crate::link::Link;
+use crate::link::{GRACE, Link};
 use crate::retry::Backoff;
 use crate::{Connection, Error, Result, Session};
-
-/// What a session may still do once its connection is lost: time to return the real error.
-const GRACE: Duration = Duration::from_millis(250);
 
 /// The sessions of one purpose, from [`Connection::sessions`].
 pub struct Sessions {
@@ -61,13 +57,7 @@ impl Sessions {
     {
         let channel = link.channel().await?;
         let session = Session::new(channel.clone(), self.connection.shutdown.clone(), self.ready.clone());
-        let mut work = std::pin::pin!(body(session));
-        let result = tokio::select! {
-            biased;
-            result = &mut work => result,
-            cause = link.lost() => timeout(GRACE, work).await.unwrap_or(Err(Error::Lost(cause))),
-        };
-        match result {
+        match link.unless_lost(body(session)).await {
             Ok(value) => {
                 // A channel that is still closing when its connection closes would spoil both.
                 let _ = timeout(GRACE, channel.close(200, "OK".into())).await;
