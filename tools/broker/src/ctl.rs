@@ -1,0 +1,52 @@
+//! Runs `rabbitmqctl` against a node, with a deadline.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::place::Place;
+use crate::vm::end;
+use crate::wait;
+
+/// A call takes half a second; one that found no answer by then never will.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs it and returns what it wrote to its standard output.
+pub(crate) fn rabbitmqctl(place: &Place, args: &[&str]) -> Result<String> {
+    let what = || format!("rabbitmqctl {}", args.join(" "));
+    // Files instead of pipes: nobody has to read them while the command runs, and no grandchild can hold them
+    // open.
+    let (mut output, mut errors) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let mut child = place
+        .command(place.tool("rabbitmqctl"))
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(errors.try_clone()?)
+        .process_group(0)
+        .spawn()
+        .with_context(what)?;
+    let status = match wait::until(LIMIT, "its end", || Ok(child.try_wait()?)) {
+        Ok(status) => status,
+        Err(error) => {
+            end(&mut child);
+            return Err(error.context(what()));
+        }
+    };
+    let output = content(&mut output)?;
+    if !status.success() {
+        bail!("{}: {status}\n{}{output}", what(), content(&mut errors)?);
+    }
+    Ok(output)
+}
+
+fn content(file: &mut File) -> Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,109 @@
+//! `broker`: a private, throw-away RabbitMQ in the foreground.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use broker::{Node, free_port, is_free_port};
+use clap::Parser;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// How soon a signal, or the end of the node, is noticed.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Run a private, throw-away RabbitMQ until Ctrl-C.
+///
+/// It listens on this machine's loopback interface only. Everything in it is lost when it ends.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Port for AMQP [default: 5672, or a free one if that is taken]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+
+    /// Port for the management page [default: 15672, or a free one if that is taken]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    management_port: Option<u16>,
+
+    /// Plugin to enable, such as rabbitmq_tracing; can be given several times
+    #[arg(long = "plugin", value_name = "NAME")]
+    plugins: Vec<String>,
+
+    /// Line for rabbitmq.conf; can be given several times
+    #[arg(long = "config", value_name = "LINE")]
+    config: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let stop = stop_flag()?;
+    let mut builder = Node::builder()
+        .port(port_or_default(args.port, 5672)?)
+        .management_port(port_or_default(args.management_port, 15672)?)
+        .cancel_when(stop.clone());
+    for plugin in &args.plugins {
+        builder = builder.plugin(plugin);
+    }
+    for line in &args.config {
+        builder = builder.config(line);
+    }
+    let node = match builder.start() {
+        // Interrupted while it started: that is what the user wanted.
+        Err(_) if stop.load(Ordering::Relaxed) => return Ok(()),
+        started => started?,
+    };
+    introduce(&node).context("cannot write to standard output")?;
+    while !stop.load(Ordering::Relaxed) {
+        if !node.is_running() {
+            bail!("the node ended by itself");
+        }
+        thread::sleep(INTERVAL);
+    }
+    Ok(())
+}
+
+/// Turns true at the first Ctrl-C, SIGTERM or SIGHUP; the second one ends the program at once.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // In this order: the first signal finds the flag false here and sets it there.
+        flag::register_conditional_shutdown(signal, 1, stop.clone())?;
+        flag::register(signal, stop.clone())?;
+    }
+    Ok(stop)
+}
+
+fn port_or_default(port: Option<u16>, default: u16) -> Result<u16> {
+    match port {
+        Some(port) => Ok(port),
+        None if is_free_port(default) => Ok(default),
+        None => free_port(),
+    }
+}
+
+/// Says where the node is. Each line that starts at the margin can be pasted into a shell.
+fn introduce(node: &Node) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "# RabbitMQ is ready. For the programs, in another terminal:")?;
+    writeln!(out, "export AMQP_URL={}", node.url())?;
+    writeln!(out, "# The management page (log in as guest, guest):")?;
+    writeln!(out, "{}", node.management_url())?;
+    writeln!(out, "# To ask this node something:")?;
+    writeln!(out, "{} list_queues", node.rabbitmqctl_line())?;
+    writeln!(out, "# press Ctrl-C to stop")?;
+    out.flush()
+}

@@ -1,0 +1,240 @@
+//! A running private node: where it is, whether it is up, and how to ask it something.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde_json::Value;
+use ureq::http::Method;
+
+use crate::builder::{Builder, check};
+use crate::ctl;
+use crate::epmd::Epmd;
+use crate::guard::Guard;
+use crate::management::Management;
+use crate::output;
+use crate::place::Place;
+use crate::ports;
+use crate::probe::speaks_amqp;
+use crate::vhost::Vhost;
+use crate::vm::Vm;
+use crate::wait;
+
+/// Time for a node to answer; it takes about 6 s on two idle cores.
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// Time for one question whether the node answers.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+
+/// A running RabbitMQ node of one's own. Dropping it kills it and removes its files.
+///
+/// It can be used from several threads. Whatever stops the node or makes it unusable is refused on the node
+/// that tests share, [`node()`](crate::node): start another one for that.
+pub struct Node {
+    pub(crate) place: Place,
+    api: Option<Management>,
+    /// `None`: another process runs it.
+    pub(crate) processes: Option<Mutex<Processes>>,
+    /// Whether it is the node of [`node()`](crate::node).
+    pub(crate) shared: bool,
+}
+
+/// The processes of a node, in the order in which they have to end.
+pub(crate) struct Processes {
+    pub(crate) vm: Option<Vm>,
+    pub(crate) epmd: Epmd,
+    pub(crate) guard: Guard,
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        // The other way round a living node would start an epmd that stays.
+        self.vm = None;
+        self.epmd.end();
+    }
+}
+
+impl Node {
+    /// Starts a node with the management plugin, on free ports, and waits until it answers (about 6 s).
+    pub fn start() -> Result<Node> {
+        Node::builder().start()
+    }
+
+    /// For a node with other plugins, settings or ports.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn running(place: Place, processes: Processes) -> Node {
+        Node::new(place, Some(Mutex::new(processes)))
+    }
+
+    fn new(place: Place, processes: Option<Mutex<Processes>>) -> Node {
+        let api = place.management.then(|| Management::new(place.ports.management));
+        Node { place, api, processes, shared: false }
+    }
+
+    /// A node that another process runs, from its [`Node::description`].
+    pub(crate) fn attach(description: &str) -> Result<Node> {
+        let node = Node::new(Place::from_description(description)?, None);
+        ensure!(node.answers(), "no broker answers at {}", node.url());
+        Ok(node)
+    }
+
+    /// The same node, for everybody in this process.
+    pub(crate) fn into_shared(mut self) -> Node {
+        self.shared = true;
+        self
+    }
+
+    /// What another process needs to use this node: the value for the variable
+    /// [`TEST_NODE`](crate::TEST_NODE).
+    pub fn description(&self) -> String {
+        self.place.describe()
+    }
+
+    /// Where it accepts AMQP: `amqp://guest:guest@127.0.0.1:PORT/%2f`.
+    pub fn url(&self) -> String {
+        self.url_of("%2f")
+    }
+
+    pub(crate) fn url_of(&self, vhost: &str) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", self.port())
+    }
+
+    /// Its AMQP port.
+    pub fn port(&self) -> u16 {
+        self.place.ports.amqp
+    }
+
+    /// Where its management page is: `http://127.0.0.1:PORT` (log in as guest, guest). Nothing listens there
+    /// if the plugin is off.
+    pub fn management_url(&self) -> String {
+        match &self.api {
+            Some(api) => api.url().to_owned(),
+            None => format!("http://127.0.0.1:{}", self.place.ports.management),
+        }
+    }
+
+    /// Its Erlang name, for `rabbitmqctl -n`.
+    pub fn name(&self) -> &str {
+        &self.place.name
+    }
+
+    /// A new, empty vhost, on which `guest` may do everything; it is deleted when it is dropped.
+    pub fn vhost(&self) -> Result<Vhost<'_>> {
+        Vhost::new(self)
+    }
+
+    /// Whether its process runs, paused or not. An attached node counts as running while it answers.
+    pub fn is_running(&self) -> bool {
+        match &self.processes {
+            Some(processes) => lock(processes).vm.as_mut().is_some_and(|vm| matches!(vm.exited(), Ok(None))),
+            None => self.answers(),
+        }
+    }
+
+    /// Runs `rabbitmqctl` and returns its standard output; if it fails the error holds what it said. It takes
+    /// about half a second, 60 s at most. `-q` as an argument keeps headings out of the output.
+    pub fn rabbitmqctl(&self, args: &[&str]) -> Result<String> {
+        ctl::rabbitmqctl(&self.place, args)
+    }
+
+    /// A line to paste into a shell that runs `rabbitmqctl` against this node; arguments go at its end.
+    pub fn rabbitmqctl_line(&self) -> String {
+        self.place.rabbitmqctl_line()
+    }
+
+    /// `GET` of the management API; `path` begins with `/api/`. Counters in the answer lag by a second.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        self.api()?.request(Method::GET, path, None)
+    }
+
+    /// `PUT` of the management API. The answer is `Null` if it has no body, as for most.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        self.api()?.request(Method::PUT, path, Some(body))
+    }
+
+    /// `POST` of the management API, for bindings and for `/api/exchanges/VHOST/NAME/publish`.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.api()?.request(Method::POST, path, Some(body))
+    }
+
+    /// `DELETE` of the management API.
+    pub fn delete(&self, path: &str) -> Result<()> {
+        self.api()?.request(Method::DELETE, path, None).map(drop)
+    }
+
+    pub(crate) fn api(&self) -> Result<&Management> {
+        self.api.as_ref().context("this node was started without the management plugin")
+    }
+
+    /// Whether it accepts AMQP now.
+    fn answers(&self) -> bool {
+        speaks_amqp((Ipv4Addr::LOCALHOST, self.port()), PROBE_LIMIT)
+    }
+
+    /// Whether a question to the node has a chance of an answer.
+    pub(crate) fn is_usable(&self) -> bool {
+        match &self.processes {
+            Some(processes) => lock(processes)
+                .vm
+                .as_mut()
+                .is_some_and(|vm| !vm.is_paused() && matches!(vm.exited(), Ok(None))),
+            None => true,
+        }
+    }
+
+    /// Waits until it answers AMQP and, with the plugin, HTTP, unless it ends or `cancelled` turns true.
+    pub(crate) fn wait_until_ready(&self, cancelled: &AtomicBool) -> Result<()> {
+        let ready = wait::until(START_LIMIT, "the node to answer", || {
+            check(cancelled)?;
+            if let Some(processes) = &self.processes {
+                let status = match lock(processes).vm.as_mut() {
+                    Some(vm) => vm.exited()?,
+                    None => bail!("the node was stopped while it started"),
+                };
+                if let Some(status) = status {
+                    bail!("the node ended while it started ({status})");
+                }
+            }
+            let up = self.answers() && self.api.as_ref().is_none_or(|api| self.is_behind(api));
+            Ok(up.then_some(()))
+        });
+        ready.map_err(|error| match output::tail(&self.place) {
+            tail if tail.is_empty() => error,
+            tail => anyhow!("{error:#}; from its output:\n{tail}"),
+        })
+    }
+
+    /// Whether the management API answers, and for this node. RabbitMQ 4.3 answers with 500 for a moment.
+    fn is_behind(&self, api: &Management) -> bool {
+        let overview = api.request(Method::GET, "/api/overview", None);
+        overview.is_ok_and(|overview| overview["node"] == self.name())
+    }
+
+    /// Whether another process listens on one of the ports that this node, which ended, was to have.
+    pub(crate) fn lost_a_port(&self) -> bool {
+        let ports = self.place.ports;
+        let needed = [ports.distribution, ports.amqp, ports.management];
+        !self.is_running() && needed.into_iter().any(|port| !ports::is_free_port(port))
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("place", &self.place)
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The processes, also after a thread panicked while it held the lock: it left nothing half-done that
+/// matters.
+pub(crate) fn lock(processes: &Mutex<Processes>) -> MutexGuard<'_, Processes> {
+    processes.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,190 @@
+//! A vhost of its own for each test, so that tests on one node do not see each other's queues.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use ureq::http::Method;
+
+use crate::management::segment;
+use crate::node::Node;
+
+/// What [`Vhost::queue`] tells as of the call.
+const COUNTERS: &[&str] = &["messages", "messages_ready", "messages_unacknowledged", "consumers"];
+
+/// A vhost that is deleted, with all that is in it, when it is dropped.
+#[derive(Debug)]
+pub struct Vhost<'n> {
+    node: &'n Node,
+    name: String,
+}
+
+impl<'n> Vhost<'n> {
+    pub(crate) fn new(node: &'n Node) -> Result<Vhost<'n>> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // Several processes may use one node.
+        let name = format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        node.put(&format!("/api/vhosts/{name}"), &json!({})).context("cannot make a vhost")?;
+        let vhost = Vhost { node, name };
+        let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
+        node.put(&format!("/api/permissions/{}/guest", vhost.name), &all)?;
+        Ok(vhost)
+    }
+
+    /// Its name, which needs no encoding in a URL.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where to connect: `amqp://guest:guest@127.0.0.1:PORT/NAME`.
+    pub fn url(&self) -> String {
+        self.node.url_of(&self.name)
+    }
+
+    /// A queue as the management API shows it, or `None` if there is none of that name.
+    ///
+    /// The counters `messages`, `messages_ready`, `messages_unacknowledged` and `consumers` are always there
+    /// and as of the call: `rabbitmqctl` asks for them, which takes half a second. A `GET` of
+    /// `/api/queues/VHOST/NAME` with [`Node::get`] takes some milliseconds, but its counters lag by a second
+    /// and are missing at first.
+    pub fn queue(&self, name: &str) -> Result<Option<Value>> {
+        let path = format!("/api/queues/{}/{}", self.name, segment(name));
+        let Some(mut queue) = self.node.api()?.find(Method::GET, &path, None)? else {
+            return Ok(None);
+        };
+        self.refresh(std::slice::from_mut(&mut queue))?;
+        Ok(Some(queue))
+    }
+
+    /// All queues, each as [`Vhost::queue`] shows it (half a second for all).
+    pub fn queues(&self) -> Result<Vec<Value>> {
+        let mut queues = self.list("queues")?;
+        self.refresh(&mut queues)?;
+        Ok(queues)
+    }
+
+    /// Puts the present counters into what the management API told about `queues`.
+    fn refresh(&self, queues: &mut [Value]) -> Result<()> {
+        if queues.is_empty() {
+            return Ok(());
+        }
+        let present = self.ask(&[&["list_queues", "-p", &self.name, "name"], COUNTERS].concat())?;
+        for queue in queues {
+            let counters = present.iter().find(|present| present["name"] == queue["name"]);
+            for counter in COUNTERS {
+                // A queue deleted since then holds nothing.
+                queue[counter] = counters.map_or(json!(0), |counters| counters[counter].clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// All bindings (exact), those to the default exchange included, whose `source` is empty.
+    pub fn bindings(&self) -> Result<Vec<Value>> {
+        self.list("bindings")
+    }
+
+    fn list(&self, what: &str) -> Result<Vec<Value>> {
+        array(self.node.get(&format!("/api/{what}/{}", self.name))?)
+    }
+
+    /// All consumers. Exact, because the broker is asked and not its statistics (half a second); the fields
+    /// are those of `rabbitmqctl list_consumers`: `queue_name`, `consumer_tag`, `ack_required`,
+    /// `prefetch_count`, `active`, `arguments`.
+    pub fn consumers(&self) -> Result<Vec<Value>> {
+        let columns = ["queue_name", "consumer_tag", "ack_required", "prefetch_count", "active", "arguments"];
+        let mut consumers = self.ask(&[&["list_consumers", "-p", &self.name], &columns[..]].concat())?;
+        for consumer in &mut consumers {
+            consumer["arguments"] = table(&consumer["arguments"]);
+        }
+        Ok(consumers)
+    }
+
+    /// All connections of this vhost. Exact, because the broker is asked and not its statistics (half a
+    /// second); the fields are those of `rabbitmqctl list_connections`: `name`, `user_provided_name` (the
+    /// client's own), `user`, `state`, `channels`, `timeout` (the heartbeat, seconds), `frame_max`,
+    /// `peer_port`, `client_properties`.
+    pub fn connections(&self) -> Result<Vec<Value>> {
+        let columns = [
+            "vhost",
+            "name",
+            "user",
+            "state",
+            "channels",
+            "timeout",
+            "frame_max",
+            "peer_port",
+            "client_properties",
+        ];
+        let mut connections = self.ask(&[&["list_connections"], &columns[..]].concat())?;
+        connections.retain(|connection| connection["vhost"] == self.name.as_str());
+        for connection in &mut connections {
+            let properties = table(&connection["client_properties"]);
+            // As in the management API.
+            connection["user_provided_name"] = properties["connection_name"].clone();
+            connection["client_properties"] = properties;
+        }
+        Ok(connections)
+    }
+
+    /// Closes all connections of this vhost with 320 (CONNECTION_FORCED) and says how many there were (about
+    /// a second). The broker has told every client when this returns; a client that does not read is listed
+    /// as `closing` for some seconds more.
+    pub fn close_connections(&self) -> Result<usize> {
+        let count = self.connections()?.len();
+        self.node.rabbitmqctl(&["close_all_connections", "--vhost", &self.name, "closed by a test"])?;
+        Ok(count)
+    }
+
+    fn ask(&self, args: &[&str]) -> Result<Vec<Value>> {
+        let output = self.node.rabbitmqctl(&[&["--silent", "--formatter", "json"], args].concat())?;
+        array(serde_json::from_str(&output).with_context(|| format!("rabbitmqctl {}: {output}", args[0]))?)
+    }
+}
+
+impl Drop for Vhost<'_> {
+    fn drop(&mut self) {
+        // A test that left its node paused or dead has better things to report than this.
+        if self.node.is_usable() {
+            let _ = self.node.delete(&format!("/api/vhosts/{}", self.name));
+        }
+    }
+}
+
+fn array(value: Value) -> Result<Vec<Value>> {
+    match value {
+        Value::Array(items) => Ok(items),
+        other => anyhow::bail!("expected a list: {other}"),
+    }
+}
+
+/// An AMQP table as an object: `rabbitmqctl` writes a list of `[name, type, value]`.
+fn table(value: &Value) -> Value {
+    let Value::Array(fields) = value else {
+        return value.clone();
+    };
+    let mut object = serde_json::Map::new();
+    for field in fields {
+        if let [Value::String(name), kind, value] = &field.as_array().map_or(&[][..], Vec::as_slice) {
+            let value = if kind == "table" { table(value) } else { value.clone() };
+            object.insert(name.clone(), value);
+        }
+    }
+    Value::Object(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_objects() {
+        let listed = json!([
+            ["product", "longstr", "lapin"],
+            ["capabilities", "table", [["basic.nack", "bool", true]]]
+        ]);
+        assert_eq!(table(&listed), json!({"product": "lapin", "capabilities": {"basic.nack": true}}));
+        assert_eq!(table(&json!([])), json!({}));
+        assert_eq!(table(&json!({"a": 1})), json!({"a": 1}));
+    }
+}
