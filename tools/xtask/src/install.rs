@@ -1,0 +1,56 @@
+//! Installs RabbitMQ with the machine's own package manager.
+
+use std::{env, path::Path, process::Command};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::say::say;
+
+/// Installs RabbitMQ, unless it is there.
+pub(crate) fn rabbitmq() -> Result<()> {
+    let Err(missing) = broker::find_server() else {
+        return Ok(());
+    };
+    if on_path("apt-get") {
+        apt_get(&["update"])?;
+        // A systemd machine starts it at once, on port 5672; that does no harm.
+        apt_get(&["install", "-y", "--no-install-recommends", "rabbitmq-server"])?;
+    } else if on_path("brew") {
+        run(Command::new("brew").args(["install", "rabbitmq"]))?;
+    } else {
+        return Err(missing.context("nothing to install RabbitMQ with: neither apt-get nor brew"));
+    }
+    broker::find_server().context("RabbitMQ was installed, but cannot be found").map(drop)
+}
+
+fn apt_get(args: &[&str]) -> Result<()> {
+    let mut command = if nix::unistd::geteuid().is_root() {
+        Command::new("env")
+    } else if on_path("sudo") {
+        let mut sudo = Command::new("sudo");
+        sudo.arg("env");
+        sudo
+    } else {
+        bail!("apt-get needs root, and there is no sudo: run as root: apt-get {}", args.join(" "));
+    };
+    // sudo drops variables, so they are set behind it.
+    run(command.arg("DEBIAN_FRONTEND=noninteractive").arg("apt-get").args(args))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let line = describe(command);
+    say!("$ {line}");
+    let status = command.status().with_context(|| format!("cannot run {line}"))?;
+    ensure!(status.success(), "{line}: {status}");
+    Ok(())
+}
+
+fn describe(command: &Command) -> String {
+    let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
+    words.join(std::ffi::OsStr::new(" ")).to_string_lossy().into_owned()
+}
+
+fn on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).map(|folder| folder.join(program)).any(|file| Path::is_file(&file))
+}

@@ -1,0 +1,152 @@
+//! Plays one exchange with real processes, shows what they print, and compares it with what is expected.
+
+use std::{fmt::Display, sync::Arc, time::Duration};
+
+use anyhow::{Result, ensure};
+use harness::{Program, Running};
+
+use crate::{
+    exchanges::{Consumer, Exchange, Producer},
+    interrupt::Interrupt,
+    programs::Programs,
+    say::say,
+};
+
+/// How long a program may take for its next line, or for its end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What all exchanges have in common.
+pub(crate) struct Stage {
+    /// The broker's URL.
+    pub(crate) url: String,
+    /// Goes before the name of every queue and exchange.
+    pub(crate) prefix: String,
+    /// The built programs.
+    pub(crate) programs: Programs,
+    /// Ctrl-C.
+    pub(crate) interrupt: Interrupt,
+}
+
+impl Stage {
+    /// Plays the exchange; an error says what was not as expected.
+    pub(crate) fn play(&self, exchange: &Exchange) -> Result<()> {
+        let consumers = exchange.consumers.iter().map(|consumer| (consumer.program, consumer.args));
+        let producers = exchange.producers.iter().map(|producer| (producer.program, producer.args));
+        let cast: Vec<_> = consumers.chain(producers).collect();
+        let actor = |at: usize| Actor { stage: self, package: exchange.package, cast: &cast, at };
+
+        let mut running = Vec::new();
+        for (at, consumer) in exchange.consumers.iter().enumerate() {
+            running.push((actor(at), actor(at).start_consumer(consumer)?, consumer));
+        }
+        for (at, producer) in (exchange.consumers.len()..).zip(exchange.producers) {
+            actor(at).run_producer(producer)?;
+        }
+        for (actor, program, consumer) in running {
+            actor.finish_consumer(&program, consumer)?;
+        }
+        Ok(())
+    }
+}
+
+/// One program of an exchange: which of the cast it is decides what its lines begin with.
+struct Actor<'a> {
+    stage: &'a Stage,
+    package: &'static str,
+    cast: &'a [(&'static str, &'static [&'static str])],
+    at: usize,
+}
+
+impl Actor<'_> {
+    fn start_consumer(&self, consumer: &Consumer) -> Result<Arc<Running>> {
+        let program = self.start()?;
+        program.try_expect_line(consumer.ready).map_err(first_line)?;
+        Ok(program)
+    }
+
+    fn finish_consumer(&self, program: &Running, consumer: &Consumer) -> Result<()> {
+        for line in consumer.then {
+            program.try_expect_line(line).map_err(first_line)?;
+        }
+        self.show("^", "C");
+        program.try_interrupt().map_err(first_line)?;
+        let expected = [&[consumer.ready], consumer.then].concat();
+        self.finish(program, &expected)
+    }
+
+    fn run_producer(&self, producer: &Producer) -> Result<()> {
+        self.finish(&*self.start()?, producer.prints)
+    }
+
+    fn start(&self) -> Result<Arc<Running>> {
+        let (name, args) = self.cast[self.at];
+        let path = self.stage.programs.path(self.package, name)?;
+        let line = [&["cargo run -p", self.package, "--bin", name], args].concat().join(" ");
+        self.show("$ ", &line);
+        let label = self.label();
+        let program = Program::new(path)
+            .args(args)
+            .env("AMQP_URL", &self.stage.url)
+            .env("AMQP_PREFIX", &self.stage.prefix)
+            .deadline(PATIENCE)
+            .on_line(move |_, line| print(&label, "| ", line))
+            .try_start()
+            .map_err(first_line)?;
+        let program = Arc::new(program);
+        self.stage.interrupt.stops(&program);
+        Ok(program)
+    }
+
+    /// Waits for the end, which must be a good one, after exactly these lines.
+    fn finish(&self, program: &Running, expected: &[&str]) -> Result<()> {
+        let end = program.try_wait(PATIENCE).and_then(|end| end.try_code(0)).map_err(first_line)?;
+        ensure!(
+            end.stdout == expected,
+            "{} printed {:?}, not {expected:?}",
+            self.cast[self.at].0,
+            end.stdout
+        );
+        Ok(())
+    }
+
+    fn show(&self, sign: &str, text: &str) {
+        print(&self.label(), sign, text);
+    }
+
+    /// The program's name, with a number if there are several of that name, as wide as the widest.
+    fn label(&self) -> String {
+        let labels = labels(&self.cast.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        let width = labels.iter().map(String::len).max().unwrap_or_default();
+        format!("{:width$}", labels[self.at])
+    }
+}
+
+fn labels(names: &[&str]) -> Vec<String> {
+    let count = |names: &[&str], name: &str| names.iter().filter(|other| **other == name).count();
+    (0..names.len())
+        .map(|at| match count(names, names[at]) {
+            1 => names[at].to_owned(),
+            _ => format!("{} {}", names[at], count(&names[..=at], names[at])),
+        })
+        .collect()
+}
+
+fn print(label: &str, sign: &str, text: &str) {
+    say!("  {label} {sign}{text}");
+}
+
+/// The lines of the program, which follow in the failure's text, were shown already.
+fn first_line(failure: impl Display) -> anyhow::Error {
+    let text = failure.to_string();
+    anyhow::Error::msg(text.lines().next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::labels;
+
+    #[test]
+    fn programs_of_one_name_are_numbered() {
+        assert_eq!(labels(&["worker", "worker", "task"]), ["worker 1", "worker 2", "task"]);
+    }
+}
