@@ -28,6 +28,7 @@ mod session;
 mod sessions;
 mod shutdown;
 mod state;
+mod words;
 
 pub use args::ConnectionArgs;
 pub use connection::Connection;
@@ -43,3 +44,4 @@ pub use session::Session;
 pub use sessions::Sessions;
 pub use shutdown::{SHUTDOWN_DEADLINE, Shutdown};
 pub use state::State;
+pub use words::text;

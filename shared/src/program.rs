@@ -77,7 +77,10 @@ async fn enforce(shutdown: &Shutdown) -> ExitCode {
         sleep(NOTICEABLE).await;
         tracing::info!("finishing the work in hand, for {limit} at most; a second Ctrl-C stops at once");
         sleep(SHUTDOWN_DEADLINE - NOTICEABLE).await;
-        tracing::warn!("stopped with work in hand; what was not confirmed may or may not have arrived");
+        tracing::warn!(
+            "stopped with work in hand: what was not acknowledged is delivered again, what was not confirmed \
+             may or may not have arrived"
+        );
     };
     tokio::select! {
         () = signals.next() => ExitCode::from(130),

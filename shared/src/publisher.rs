@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -162,9 +163,15 @@ impl Reserved {
 
     async fn publish(&self, message: &Message<'_>) -> Outcome {
         let Message { exchange, routing_key, mandatory, properties, body } = message.clone();
+        let (Ok(exchange), Ok(routing_key)) =
+            (ShortString::try_new(exchange), ShortString::try_new(routing_key))
+        else {
+            return Outcome::NotSent(Error::usage(
+                "AMQP has no room for an exchange or routing key over 255 bytes",
+            ));
+        };
         let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
-        let written =
-            self.channel.basic_publish(exchange.into(), routing_key.into(), options, body, properties).await;
+        let written = self.channel.basic_publish(exchange, routing_key, options, body, properties).await;
         let confirmation = match written {
             Ok(confirm) => confirm.await,
             Err(cause) => Err(cause),

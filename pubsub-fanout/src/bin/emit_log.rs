@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use shared::{Connection, ConnectionArgs, message_id, say};
+use shared::{Connection, ConnectionArgs, message_id, say, text};
 
 /// Publish a log line to the exchange logs
 #[derive(Parser)]
@@ -22,19 +22,11 @@ struct Args {
     connection: ConnectionArgs,
 }
 
-/// The words as one line. If the first is empty, the others do not count either.
-fn body(words: &[String]) -> String {
-    match words {
-        [first, ..] if !first.is_empty() => words.join(" "),
-        _ => "hello".to_owned(),
-    }
-}
-
 fn main() -> ExitCode {
     let args = Args::parse();
     shared::run(async |shutdown| {
         let exchange = args.connection.name(pubsub_fanout::EXCHANGE)?;
-        let body = body(&args.words);
+        let body = text(&args.words);
         let connection = Connection::open(&args.connection, "emit_log", &shutdown).await?;
         // One id for all attempts: if the connection dies before the confirm, the line is sent again.
         let id = message_id();
@@ -46,24 +38,4 @@ fn main() -> ExitCode {
         say!(" [x] Sent {body}");
         Ok(())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_become_one_text_and_an_empty_first_one_means_hello() {
-        for (words, expected) in [
-            (&[][..], "hello"),
-            (&[""], "hello"),
-            (&["", "x"], "hello"),
-            (&["a", "b"], "a b"),
-            (&["a", ""], "a "),
-            (&["a  b", "c"], "a  b c"),
-        ] {
-            let words: Vec<_> = words.iter().map(ToString::to_string).collect();
-            assert_eq!(body(&words), expected, "{words:?}");
-        }
-    }
 }

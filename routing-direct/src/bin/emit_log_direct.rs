@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use lapin::types::ShortString;
 use routing_direct::DEFAULT_SEVERITY;
-use shared::{Connection, ConnectionArgs, message_id, say};
+use shared::{Connection, ConnectionArgs, message_id, say, text};
 
 /// Send a log line with a severity
 #[derive(Parser)]
@@ -33,19 +33,11 @@ fn severity(text: &str) -> Result<ShortString, String> {
     routing_direct::severity(if text.is_empty() { DEFAULT_SEVERITY } else { text })
 }
 
-/// The words as one line. If the first is empty, the others do not count either.
-fn body(words: &[String]) -> String {
-    match words {
-        [first, ..] if !first.is_empty() => words.join(" "),
-        _ => "hello".to_owned(),
-    }
-}
-
 fn main() -> ExitCode {
     let args = Args::parse();
     shared::run(async |shutdown| {
         let exchange = args.connection.name(routing_direct::EXCHANGE)?;
-        let body = body(&args.words);
+        let body = text(&args.words);
         let connection = Connection::open(&args.connection, "emit_log_direct", &shutdown).await?;
         // One id for all attempts: if the connection dies before the confirm, the line is sent again.
         let id = message_id();
@@ -81,7 +73,7 @@ mod tests {
             (&["error", "--", "-x"], ("error", "-x")),
         ] {
             let args = parse(args);
-            assert_eq!((args.severity.as_str(), &*body(&args.words)), expected);
+            assert_eq!((args.severity.as_str(), &*text(&args.words)), expected);
         }
     }
 }

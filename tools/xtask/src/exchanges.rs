@@ -22,7 +22,7 @@ pub(crate) struct Consumer {
     pub(crate) program: &'static str,
     /// Its arguments.
     pub(crate) args: &'static [&'static str],
-    /// The line by which it says that it waits.
+    /// The line by which it says that it waits. What it prints before may name what the broker made up.
     pub(crate) ready: &'static str,
     /// The lines that follow, in order, and no others.
     pub(crate) then: &'static [&'static str],
@@ -54,6 +54,108 @@ pub(crate) const ALL: &[Exchange] = &[
         exchanges: &[],
     },
     Exchange {
+        package: "work-queues",
+        title: "tasks shared out among workers",
+        consumers: &[Consumer {
+            program: "worker",
+            args: &[],
+            ready: " [*] Waiting for messages. To exit press CTRL+C",
+            then: &["Received a message: hello", "Done", "Received a message: world.", "Done"],
+        }],
+        producers: &[
+            Producer { program: "task", args: &[], prints: &[" [x] Sent hello"] },
+            Producer { program: "task", args: &["world."], prints: &[" [x] Sent world."] },
+        ],
+        queues: &["task_queue"],
+        exchanges: &[],
+    },
+    Exchange {
+        package: "pubsub-fanout",
+        title: "a copy of every message for every receiver",
+        consumers: &[RECEIVE_LOGS, RECEIVE_LOGS],
+        producers: &[Producer {
+            program: "emit_log",
+            args: &["info:", "all", "is", "well"],
+            prints: &[" [x] Sent info: all is well"],
+        }],
+        queues: &[],
+        exchanges: &["logs"],
+    },
+    Exchange {
+        package: "routing-direct",
+        title: "messages chosen by an exact key; nobody chose the errors",
+        consumers: &[Consumer {
+            program: "receive_logs_direct",
+            args: &["info", "warn"],
+            ready: " [*] Waiting for logs. To exit press CTRL+C",
+            then: &[" [x] a warning", " [x] a info"],
+        }],
+        producers: &[
+            Producer {
+                program: "emit_log_direct",
+                args: &["warn", "a", "warning"],
+                prints: &[" [x] Sent a warning"],
+            },
+            Producer {
+                program: "emit_log_direct",
+                args: &["error", "a", "error"],
+                prints: &[" [x] Sent a error"],
+            },
+            Producer {
+                program: "emit_log_direct",
+                args: &["info", "a", "info"],
+                prints: &[" [x] Sent a info"],
+            },
+        ],
+        queues: &[],
+        exchanges: &["logs_direct"],
+    },
+    Exchange {
+        package: "topics",
+        title: "messages chosen by a pattern of words; one copy where two patterns match",
+        consumers: &[Consumer {
+            program: "receive_logs_topic",
+            args: &["kern.*", "*.critical"],
+            ready: " [*] Waiting for logs. To exit press CTRL+C",
+            then: &[" [x] A critical kernel error", " [x] A disk is full"],
+        }],
+        producers: &[
+            Producer {
+                program: "emit_log_topic",
+                args: &["kern.critical", "A", "critical", "kernel", "error"],
+                prints: &[" [x] Sent A critical kernel error"],
+            },
+            Producer {
+                program: "emit_log_topic",
+                args: &["kern", "unmatched"],
+                prints: &[" [x] Sent unmatched"],
+            },
+            Producer {
+                program: "emit_log_topic",
+                args: &["disk.critical", "A", "disk", "is", "full"],
+                prints: &[" [x] Sent A disk is full"],
+            },
+        ],
+        queues: &[],
+        exchanges: &["logs_topic"],
+    },
+    Exchange {
+        package: "queue-lifecycle",
+        title: "a queue with priorities, and one without",
+        consumers: &[],
+        producers: &[Producer {
+            program: "priorities",
+            args: &[],
+            prints: &[
+                " [x] Send, one after the other: zero five none nine five-again 200",
+                " [x] Receive from a queue with x-max-priority 9: nine 200 five five-again zero none",
+                " [x] Receive from a queue with no such argument: zero five none nine five-again 200",
+            ],
+        }],
+        queues: &[],
+        exchanges: &[],
+    },
+    Exchange {
         package: "rpc",
         title: "a request, and the reply that belongs to it",
         consumers: &[Consumer {
@@ -71,3 +173,10 @@ pub(crate) const ALL: &[Exchange] = &[
         exchanges: &[],
     },
 ];
+
+const RECEIVE_LOGS: Consumer = Consumer {
+    program: "receive_logs",
+    args: &[],
+    ready: " [*] Waiting for logs. To exit press CTRL+C",
+    then: &[" [x] info: all is well"],
+};

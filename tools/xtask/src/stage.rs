@@ -3,7 +3,7 @@
 use std::{fmt::Display, sync::Arc, time::Duration};
 
 use anyhow::{Result, ensure};
-use harness::{Program, Running};
+use harness::{Program, Running, Stream};
 
 use crate::{
     exchanges::{Consumer, Exchange, Producer},
@@ -60,7 +60,7 @@ struct Actor<'a> {
 impl Actor<'_> {
     fn start_consumer(&self, consumer: &Consumer) -> Result<Arc<Running>> {
         let program = self.start()?;
-        program.try_expect_line(consumer.ready).map_err(first_line)?;
+        program.try_wait_for_line(Stream::Stdout, |line| line == consumer.ready).map_err(first_line)?;
         Ok(program)
     }
 
@@ -70,19 +70,22 @@ impl Actor<'_> {
         }
         self.show("^", "C");
         program.try_interrupt().map_err(first_line)?;
-        let expected = [&[consumer.ready], consumer.then].concat();
-        self.finish(program, &expected)
+        self.finish(program, |printed| {
+            let ready = printed.iter().position(|line| line == consumer.ready);
+            ready.is_some_and(|ready| printed[ready + 1..] == *consumer.then)
+        })
     }
 
     fn run_producer(&self, producer: &Producer) -> Result<()> {
-        self.finish(&*self.start()?, producer.prints)
+        self.finish(&*self.start()?, |printed| printed == producer.prints)
     }
 
     fn start(&self) -> Result<Arc<Running>> {
         let (name, args) = self.cast[self.at];
         let path = self.stage.programs.path(self.package, name)?;
-        let line = [&["cargo run -p", self.package, "--bin", name], args].concat().join(" ");
-        self.show("$ ", &line);
+        let words: Vec<_> = args.iter().map(|arg| quoted(arg)).collect();
+        let line = format!("cargo run -p {} --bin {name} {}", self.package, words.join(" "));
+        self.show("$ ", line.trim_end());
         let label = self.label();
         let program = Program::new(path)
             .args(args)
@@ -97,15 +100,10 @@ impl Actor<'_> {
         Ok(program)
     }
 
-    /// Waits for the end, which must be a good one, after exactly these lines.
-    fn finish(&self, program: &Running, expected: &[&str]) -> Result<()> {
+    /// Waits for the end, which must be a good one, after the lines that were expected.
+    fn finish(&self, program: &Running, as_expected: impl Fn(&[String]) -> bool) -> Result<()> {
         let end = program.try_wait(PATIENCE).and_then(|end| end.try_code(0)).map_err(first_line)?;
-        ensure!(
-            end.stdout == expected,
-            "{} printed {:?}, not {expected:?}",
-            self.cast[self.at].0,
-            end.stdout
-        );
+        ensure!(as_expected(&end.stdout), "{} did not print what it should", self.cast[self.at].0);
         Ok(())
     }
 
@@ -131,6 +129,12 @@ fn labels(names: &[&str]) -> Vec<String> {
         .collect()
 }
 
+/// An argument as it is typed: in quotation marks where a shell would take it for a pattern or for several.
+fn quoted(arg: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_.:/,=".contains(c);
+    if !arg.is_empty() && arg.chars().all(plain) { arg.to_owned() } else { format!("\"{arg}\"") }
+}
+
 fn print(label: &str, sign: &str, text: &str) {
     say!("  {label} {sign}{text}");
 }
@@ -143,10 +147,15 @@ fn first_line(failure: impl Display) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::labels;
+    use super::{labels, quoted};
 
     #[test]
     fn programs_of_one_name_are_numbered() {
         assert_eq!(labels(&["worker", "worker", "task"]), ["worker 1", "worker 2", "task"]);
+    }
+
+    #[test]
+    fn patterns_and_spaces_are_quoted() {
+        assert_eq!(["info:", "kern.*", "a b", ""].map(quoted), ["info:", "\"kern.*\"", "\"a b\"", "\"\""]);
     }
 }

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use shared::{Connection, ConnectionArgs, QueueType, message_id, say};
+use shared::{Connection, ConnectionArgs, QueueType, message_id, say, text};
 
 /// Send a task to the queue `task_queue`
 #[derive(Parser)]
@@ -21,19 +21,11 @@ struct Args {
     connection: ConnectionArgs,
 }
 
-/// The words as one text. If the first is empty, the others do not count either.
-fn body(words: &[String]) -> String {
-    match words {
-        [first, ..] if !first.is_empty() => words.join(" "),
-        _ => "hello".to_owned(),
-    }
-}
-
 fn main() -> ExitCode {
     let args = Args::parse();
     shared::run(async |shutdown| {
         let queue = args.connection.name(work_queues::QUEUE)?;
-        let body = body(&args.words);
+        let body = text(&args.words);
         let connection = Connection::open(&args.connection, "task", &shutdown).await?;
         // One id for all attempts: if the connection dies before the confirm, the task is sent again.
         let id = message_id();
@@ -45,24 +37,4 @@ fn main() -> ExitCode {
         say!(" [x] Sent {body}");
         Ok(())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_become_one_text_and_an_empty_first_one_means_hello() {
-        for (words, expected) in [
-            (&[][..], "hello"),
-            (&[""], "hello"),
-            (&["", "x"], "hello"),
-            (&["a", "b"], "a b"),
-            (&["a", ""], "a "),
-            (&["a  b", "c"], "a  b c"),
-        ] {
-            let words: Vec<_> = words.iter().map(ToString::to_string).collect();
-            assert_eq!(body(&words), expected, "{words:?}");
-        }
-    }
 }
