@@ -271,6 +271,48 @@ fn a_reader_that_goes_away_ends_the_receiver_quietly() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_reader_that_stops_reading_does_not_keep_the_receiver_from_stopping() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let mut receiver = std::process::Command::new(env!("CARGO_BIN_EXE_receiver"))
+        .args(["--url", &vhost.url()])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    let start = Instant::now();
+    while vhost.consumers()?.is_empty() {
+        assert!(start.elapsed() < SOON, "the receiver does not consume");
+    }
+    // More than a pipe holds.
+    let message = json!({"properties": {}, "routing_key": "hello", "payload": "x".repeat(200_000), "payload_encoding": "string"});
+    broker::node().post(&format!("/api/exchanges/{}/amq.default/publish", vhost.name()), &message)?;
+    let start = Instant::now();
+    while vhost.queue("hello")?.is_some_and(|queue| queue["messages"] != 0) {
+        assert!(start.elapsed() < SOON, "the receiver does not take the message");
+    }
+    let interrupted = Program::new("kill").args(["-INT", &receiver.id().to_string()]).run();
+    interrupted.expect_code(0);
+    let start = Instant::now();
+    while receiver.try_wait()?.is_none() {
+        if start.elapsed() > SOON {
+            receiver.kill()?;
+            panic!("the receiver does not stop");
+        }
+        std::thread::yield_now();
+    }
+    assert_eq!(receiver.wait()?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_behind_standard_output_is_an_error() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let line = format!("'{}' --url '{}' > /dev/full", env!("CARGO_BIN_EXE_sender"), vhost.url());
+    one_line(Program::new("sh").args(["-c", &line]).run(), 1, &["cannot write to standard output"]);
+    Ok(())
+}
+
 /// On a node of its own: an alarm, a stopped broker, and a killed one.
 #[test]
 fn the_programs_live_through_a_broker_in_trouble() -> Result<()> {

@@ -9,9 +9,9 @@ use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOpti
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation};
 use shared::{Connection, Deadline, Error, Session, State, message_id};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::ERROR_TYPE;
 
@@ -57,7 +57,7 @@ pub enum CallError {
     #[error("the reply '{0}' is not a number")]
     NotANumber(String),
     /// The client's connection is given up.
-    #[error(transparent)]
+    #[error("{}", .0.explain())]
     Connection(Arc<Error>),
 }
 
@@ -68,6 +68,7 @@ pub enum CallError {
 pub struct RpcClient {
     state: Arc<Calls>,
     send: mpsc::Sender<String>,
+    places: Semaphore,
     connection: Connection,
     task: AbortHandle,
 }
@@ -84,7 +85,7 @@ struct Calls {
 #[derive(Debug)]
 struct Waiting {
     body: String,
-    expires: Duration,
+    expires: Instant,
     /// Whether this generation's channel has it.
     sent: bool,
     answer: oneshot::Sender<Result<u64, CallError>>,
@@ -104,7 +105,8 @@ impl RpcClient {
             ended: OnceLock::new(),
         });
         let task = tokio::spawn(state.clone().run(connection.clone(), to_send));
-        Self { state, send, connection: connection.clone(), task: task.abort_handle() }
+        let places = Semaphore::new(IN_FLIGHT);
+        Self { state, send, places, connection: connection.clone(), task: task.abort_handle() }
     }
 
     /// Asks for the `n`th Fibonacci number and waits for the answer, for `limit` at most.
@@ -112,20 +114,23 @@ impl RpcClient {
     /// # Errors
     /// See [`CallError`]. After a timeout the request may still be served; nobody waits for its reply.
     pub async fn call(&self, n: u64, limit: Duration) -> Result<u64, CallError> {
+        // Far enough: longer than RabbitMQ lets a message live.
+        let limit = limit.min(Duration::from_millis(u32::MAX.into()));
+        let expires = Instant::now() + limit;
         let id = message_id();
-        let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { body: n.to_string(), expires: limit, sent: false, answer };
         let call = async {
-            self.state.waiting().insert(id.clone(), waiting);
-            let _ = self.send.send(id.clone()).await;
-            answered.await
+            // Never closed.
+            let _place = self.places.acquire().await;
+            let (answer, answered) = oneshot::channel();
+            let waiting = Waiting { body: n.to_string(), expires, sent: false, answer };
+            let _forget = self.state.wait(&id, waiting);
+            if self.send.send(id.clone()).await.is_err() {
+                return Err(CallError::Connection(self.state.why_ended()));
+            }
+            answered.await.unwrap_or_else(|_| Err(CallError::Connection(self.state.why_ended())))
         };
-        let result = timeout(limit, call).await;
-        // Answered calls are gone already.
-        self.state.waiting().remove(&id);
-        match result {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(CallError::Connection(self.state.why_ended())),
+        match timeout_at(expires, call).await {
+            Ok(answer) => answer,
             Err(_) => Err(CallError::Timeout { after: limit, why: self.why_no_reply() }),
         }
     }
@@ -133,7 +138,10 @@ impl RpcClient {
     fn why_no_reply(&self) -> String {
         match &*self.connection.state().borrow() {
             State::Up { .. } => {
-                format!("is a server running? the request waited in the queue '{}'", self.state.queue)
+                format!(
+                    "is a server of the queue '{}' running? look: rabbitmqctl list_consumers",
+                    self.state.queue
+                )
             }
             state => state.to_string(),
         }
@@ -154,6 +162,10 @@ impl Calls {
             match sessions.run(|session| self.serve(session, &mut to_send, &mut state)).await {
                 Ok(None) => {}
                 Ok(Some(())) => break Error::Stopped,
+                // It passes, and each call has its own limit. An error is told by the next session.
+                Err(Error::Blocked { .. }) => {
+                    let _ = state.wait_for(|state| !matches!(state, State::Blocked { .. })).await;
+                }
                 Err(error) => break error,
             }
         };
@@ -214,8 +226,9 @@ impl Calls {
         if self.reply_to == ReplyTo::Direct {
             return Ok(DIRECT_REPLY_TO.into());
         }
-        let declared =
-            channel.queue_declare("".into(), QueueDeclareOptions::exclusive(), FieldTable::default());
+        // Exclusive goes with the connection, auto-delete with this client, which may go first.
+        let options = QueueDeclareOptions::exclusive().auto_delete();
+        let declared = channel.queue_declare("".into(), options, FieldTable::default());
         Ok(declared.deadline("declare a queue").await?.name().clone())
     }
 
@@ -239,7 +252,7 @@ impl Calls {
             .with_correlation_id(id.into())
             .with_reply_to(reply_to.clone())
             // A request that nobody waits for any more is not worth a server's time.
-            .with_expiration(expires.as_millis().to_string().into());
+            .with_expiration(milliseconds_until(expires).to_string().into());
         let (channel, queue) = (channel.clone(), self.queue.clone());
         publishing.spawn(async move {
             // Mandatory, so that a missing request queue is known at once instead of at the time limit.
@@ -286,6 +299,12 @@ impl Calls {
         }
     }
 
+    /// Enters a call in the list, until the answer comes or the caller goes.
+    fn wait<'c>(&'c self, id: &'c str, waiting: Waiting) -> Forget<'c> {
+        self.waiting().insert(id.to_owned(), waiting);
+        Forget(self, id)
+    }
+
     fn why_ended(&self) -> Arc<Error> {
         self.ended.get().cloned().unwrap_or_else(|| Arc::new(Error::Stopped))
     }
@@ -294,4 +313,18 @@ impl Calls {
         // A panic elsewhere cannot leave the map half changed.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes a call off the list when its caller goes, answered or not.
+struct Forget<'c>(&'c Calls, &'c str);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.0.waiting().remove(self.1);
+    }
+}
+
+/// What is left, at least 1: RabbitMQ drops a message with 0 unless a consumer is waiting.
+fn milliseconds_until(end: Instant) -> u128 {
+    end.saturating_duration_since(Instant::now()).as_millis().max(1)
 }

@@ -6,7 +6,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Consumer};
-use shared::{Deadline, Message, Outcome, Publisher, QueueType, Result, say};
+use shared::{Deadline, Error, Message, Outcome, Publisher, QueueType, Result, say};
 
 use crate::ERROR_TYPE;
 use crate::fib::{fib, parse};
@@ -39,12 +39,14 @@ pub async fn consume(channel: &Channel, server: &Server) -> Result<Consumer> {
 /// Answers one request: exactly one reply, then the acknowledgement.
 ///
 /// A request that cannot be answered by anybody (no `reply_to`) is rejected for good, so that it does not
-/// come back to kill every server in turn. One whose reply may not have arrived goes back to the queue and
-/// is answered again, which is why a procedure should be idempotent.
+/// come back to kill every server in turn. A reply that the broker does not take, because the client is gone
+/// or its queue is full, is dropped. A request whose reply may not have arrived for another reason goes back
+/// to the queue and is answered again, which is why a procedure should be idempotent.
 ///
 /// # Errors
 /// [`shared::Error::Refused`] or [`shared::Error::Timeout`] if the broker does not take the
-/// acknowledgement; the request is then delivered again.
+/// acknowledgement, [`shared::Error::Closed`] if there is no connection for replies any more; the request is
+/// then delivered again.
 pub async fn answer(request: Delivery, channel: &Channel, replies: &Publisher) -> Result<()> {
     let tag = request.delivery_tag;
     let Some(reply_to) = request.properties.reply_to().clone().filter(|queue| !queue.as_str().is_empty())
@@ -65,13 +67,13 @@ pub async fn answer(request: Delivery, channel: &Channel, replies: &Publisher) -
     };
     match replies.publish(&message).await {
         Outcome::Confirmed => {}
+        // Trying again would fail again, at once, and for every server in turn.
         Outcome::Returned { .. } => tracing::info!("the client of {reply_to} is gone: its reply is dropped"),
-        Outcome::NotSent(error) if error.code().is_some() => {
-            tracing::warn!("the reply to {reply_to} is not allowed: {error}");
-            let rejected = channel.basic_reject(tag, BasicRejectOptions { requeue: false });
-            return rejected.deadline("reject a request").await;
+        Outcome::Nacked => tracing::warn!("the queue {reply_to} takes no more: the reply is dropped"),
+        Outcome::NotSent(Error::Refused { cause, .. }) if cause.is_amqp_soft_error() => {
+            tracing::warn!("the reply to {reply_to} is not allowed ({cause}): it is dropped");
         }
-        Outcome::Nacked => return requeue(tag, channel, "the broker could not take the reply").await,
+        Outcome::NotSent(error @ (Error::Closed(_) | Error::Stopped)) => return Err(error),
         Outcome::NotSent(error) | Outcome::Unknown(error) => {
             return requeue(tag, channel, &error.explain()).await;
         }

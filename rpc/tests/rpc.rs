@@ -85,7 +85,10 @@ fn without_a_server_the_client_says_so_at_once_and_later_in_time() -> Result<()>
     server.interrupt();
     server.wait(LIMIT).expect_code(0);
     let end = client(&vhost.url()).args(["--timeout", "300ms"]).run().expect_code(1);
-    assert!(end.stderr[0].contains("no reply within 300ms: is a server running?"), "{end:#?}");
+    assert!(
+        end.stderr[0].contains("no reply within 300ms: is a server of the queue 'rpc_queue' running?"),
+        "{end:#?}"
+    );
     Ok(())
 }
 
@@ -316,9 +319,125 @@ fn twenty_cuts_in_a_row_leave_one_consumer_and_the_server_serving() -> Result<()
     Ok(())
 }
 
-/// On a node of its own: an alarm, a stopped broker, and a killed one.
+/// How many messages wait in a queue, asked on a connection of its own.
+async fn depth(connection: &Connection, queue: &str) -> shared::Result<u32> {
+    let ask = connection.session(async |session| {
+        let passive = QueueDeclareOptions::durable().passive();
+        let asked = session.channel.queue_declare(queue.into(), passive, FieldTable::default());
+        Ok(asked.deadline("look at a queue").await?.message_count())
+    });
+    ask.await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_nobody_waits_for_are_forgotten_and_the_others_are_capped() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
+    let (direct, _shutdown) = connect(vhost.url()).await?;
+    let declare = direct.session(async |session| {
+        let declared =
+            session.channel.queue_declare("q".into(), QueueDeclareOptions::durable(), FieldTable::default());
+        declared.deadline("declare a queue").await
+    });
+    declare.await?;
+    let (connection, _shutdown) =
+        connect(format!("amqp://127.0.0.1:{}/{}", relay.port(), vhost.name())).await?;
+    let client = std::sync::Arc::new(RpcClient::new(&connection, "q", ReplyTo::Queue));
+
+    let mut calls = JoinSet::new();
+    for n in 0..5 {
+        let client = client.clone();
+        calls.spawn(async move { client.call(n, LIMIT).await.is_ok() });
+    }
+    while depth(&direct, "q").await? < 5 {}
+    calls.shutdown().await;
+    relay.cut();
+    // The client is back when it sends a new call; by then it would have sent the old ones again.
+    let call = client.call(5, Duration::from_secs(5));
+    let sent = async {
+        while depth(&direct, "q").await? < 6 {}
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        answer = call => panic!("answered by nobody: {answer:?}"),
+        sent = sent => sent?,
+    }
+    assert_eq!(depth(&direct, "q").await?, 6);
+
+    let mut calls = JoinSet::new();
+    for n in 0..2000 {
+        let client = client.clone();
+        calls.spawn(async move { client.call(n, LIMIT).await.is_ok() });
+    }
+    while depth(&direct, "q").await? < 6 + 1024 {}
+    // Time enough for the others, were they let in.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(depth(&direct, "q").await?, 6 + 1024);
+    calls.shutdown().await;
+
+    drop(client);
+    let start = std::time::Instant::now();
+    while block_in_place(|| vhost.queues())?.len() > 1 {
+        assert!(start.elapsed() < LIMIT, "the reply queue outlives its client");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_on_a_closed_connection_fails_at_once() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let (connection, shutdown) = connect(vhost.url()).await?;
+    let client = RpcClient::new(&connection, "q", ReplyTo::Queue);
+    shutdown.request();
+    shutdown.close_connections().await;
+    for _ in 0..2 {
+        let answer = client.call(1, Duration::from_secs(3600)).await;
+        assert!(matches!(answer, Err(CallError::Connection(_))), "{answer:?}");
+    }
+    Ok(())
+}
+
+/// Without a connection for replies a request must not be taken for done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_cannot_be_answered_now_stays_in_the_queue() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let (requests, _shutdown) = connect(vhost.url()).await?;
+    let (replies, closed) = connect(vhost.url()).await?;
+    let replies = shared::Publisher::new(&replies, 1);
+    closed.close_connections().await;
+    let queue_type = shared::QueueType::Classic;
+    let server = rpc::Server { queue: rpc::QUEUE.to_owned(), queue_type, prefetch: 1 };
+    let served = requests.session(async |session| {
+        let mut consumer = rpc::consume(&session.channel, &server).await?;
+        let properties = json!({"reply_to": "somewhere", "correlation_id": "x"});
+        block_in_place(|| request(&vhost, b"5", &properties)).map_err(shared::Error::own)?;
+        let Some(delivery) = session.next(&mut consumer).await? else { return Ok(()) };
+        rpc::answer(delivery, &session.channel, &replies).await
+    });
+    let error = served.await.unwrap_err();
+    assert!(matches!(error, shared::Error::Stopped | shared::Error::Closed(_)), "{error:?}");
+    while depth(&requests, rpc::QUEUE).await? < 1 {}
+    Ok(())
+}
+
 #[test]
-fn server_and_client_live_through_a_broker_in_trouble() -> Result<()> {
+fn a_full_reply_queue_does_not_stop_the_server() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let full = json!({"durable": true, "arguments": {"x-max-length": 0, "x-overflow": "reject-publish"}});
+    broker::node().put(&format!("/api/queues/{}/full", vhost.name()), &full)?;
+    let mut server = awaiting_server(server(&vhost.url()));
+    for n in 0..10 {
+        request(&vhost, b"5", &json!({"reply_to": "full", "correlation_id": n.to_string()}))?;
+        server.expect_line(" [.] fib(5)");
+    }
+    assert_eq!(client(&vhost.url()).run().expect_code(0).stdout[1], " [.] Got 832040");
+    server.expect_line(" [.] fib(30)");
+    Ok(())
+}
+
+/// On a node of its own: an alarm, a stopped broker, and a killed one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_and_client_live_through_a_broker_in_trouble() -> Result<()> {
     let node = Node::start()?;
     let url = format!("{}?heartbeat=2&connection_timeout=1000", node.url());
     let mut server = awaiting_server(server(&url).args(["--queue-type", "classic"]));
@@ -328,7 +447,14 @@ fn server_and_client_live_through_a_broker_in_trouble() -> Result<()> {
     let end = client(&url).args(["--timeout", "2s"]).run().expect_code(1);
     let last = end.stderr.last().expect("an error line");
     assert!(last.contains("no reply within 2s: the broker blocks publishing: low on memory"), "{last}");
+    // A client that lives longer than any deadline of a single step works again after the alarm.
+    let (connection, _shutdown) = connect(url.clone()).await?;
+    let patient = RpcClient::new(&connection, rpc::QUEUE, ReplyTo::Queue);
+    let answer = patient.call(1, shared::CALL_DEADLINE + Duration::from_secs(2)).await;
+    assert!(matches!(answer, Err(CallError::Timeout { .. })), "{answer:?}");
     node.memory_alarm(false)?;
+    assert_eq!(patient.call(10, LIMIT).await?, 55);
+    drop((patient, connection));
 
     node.pause()?;
     server.wait_for_error_line(|line| line.contains("connection lost"));

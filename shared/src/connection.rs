@@ -14,6 +14,9 @@ use crate::{ConnectionArgs, Endpoint, Error, Result, RetryPolicy, Session, Sessi
 /// A connection or session that lasted this long was a success; failures are counted anew after it.
 pub(crate) const STABLE: Duration = Duration::from_secs(1);
 
+/// The least time for an attempt to connect, however little of `--wait` is left.
+const LEAST_DIAL: Duration = Duration::from_millis(100);
+
 /// A handle on a connection that is made again whenever it is lost. Clones share it; when the last one is
 /// dropped, it is closed.
 ///
@@ -43,8 +46,9 @@ impl Connection {
     /// connections, because a broker short of memory stops reading from those that publish.
     ///
     /// # Errors
-    /// [`Error::Usage`] before anything connects; [`Error::Exhausted`] if no broker answers within
-    /// `--wait`; [`Error::Connect`] at once if trying again cannot help; [`Error::Stopped`] on shutdown.
+    /// [`Error::Usage`] before anything connects. [`Error::Closed`] with [`Error::Exhausted`] in it if no
+    /// broker answers within `--wait`, with [`Error::Connect`] at once if trying again cannot help.
+    /// [`Error::Stopped`] on shutdown.
     pub async fn open(args: &ConnectionArgs, name: &str, shutdown: &Shutdown) -> Result<Self> {
         let (link, link_seen) = watch::channel(Availability::Waiting);
         let (state, state_seen) = watch::channel(State::Connecting);
@@ -167,8 +171,13 @@ impl Supervisor {
         let mut backoff = Backoff::new(self.retry);
         let mut failing_since = Instant::now();
         loop {
+            let limit = match generation {
+                0 => self.wait.saturating_sub(failing_since.elapsed()).max(LEAST_DIAL),
+                _ => Duration::MAX,
+            };
+            let limit = limit.min(self.endpoint.connect_deadline());
             let mut lasted = false;
-            let error = match dial(&self.endpoint, &self.name, generation + 1).await {
+            let error = match dial(&self.endpoint, &self.name, generation + 1, limit).await {
                 Ok(link) => {
                     generation += 1;
                     let since = Instant::now();
@@ -181,14 +190,18 @@ impl Supervisor {
                 Err(error) if error.is_transient(false) => error,
                 Err(error) => return error,
             };
-            if lasted || backoff.failures() == 0 {
+            if lasted {
                 failing_since = Instant::now();
             }
-            let pause = if lasted { Some(backoff.lost()) } else { backoff.failed() };
-            let out_of_time = generation == 0 && failing_since.elapsed() >= self.wait;
-            let Some(next) = pause.filter(|_| !out_of_time) else {
+            let pause = match generation {
+                // The first connection has a time limit instead of a number of attempts.
+                0 => backoff.failed_unless_over(failing_since.elapsed() >= self.wait),
+                _ if lasted => Some(backoff.lost()),
+                _ => backoff.failed(),
+            };
+            let Some(next) = pause else {
                 return Error::Exhausted {
-                    address: self.endpoint.address(),
+                    target: self.endpoint.address(),
                     attempts: backoff.failures(),
                     after: failing_since.elapsed(),
                     cause: Box::new(error),
@@ -228,7 +241,11 @@ impl Supervisor {
             }
             (_, State::Up { .. }) => tracing::info!("{name}: {state}"),
             (State::Reconnecting { .. }, State::Reconnecting { .. }) => tracing::debug!("{name}: {state}"),
-            (_, State::Reconnecting { .. } | State::Blocked { .. }) => tracing::warn!("{name}: {state}"),
+            (_, State::Reconnecting { cause, .. }) => match cause.hint() {
+                Some(hint) => tracing::warn!("{name}: {state}; {hint}"),
+                None => tracing::warn!("{name}: {state}"),
+            },
+            (_, State::Blocked { .. }) => tracing::warn!("{name}: {state}"),
             _ => tracing::debug!("{name}: {state}"),
         }
         self.state.send_replace(state);

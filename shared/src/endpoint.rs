@@ -52,6 +52,12 @@ impl Endpoint {
     /// # Errors
     /// [`Error::Usage`] says in one line what is wrong, without the URL's password.
     pub fn parse(url: &str) -> Result<Self> {
+        if hides_a_password(url) {
+            return Err(Error::usage(
+                "the broker URL has an '@' behind a '/', '?' or '#': inside the user or password, write %2f for /, \
+                 %3f for ?, %23 for # and %40 for @",
+            ));
+        }
         let url = Url::parse(url).map_err(|error| {
             Error::usage(format!(
                 "the broker URL cannot be read ({error}): write amqp://user:password@host:5672/vhost, \
@@ -168,6 +174,12 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Endpoint({self})")
     }
+}
+
+/// Whether what looks like a host or path may be part of a password, which must not be shown.
+fn hides_a_password(url: &str) -> bool {
+    let behind_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    behind_scheme.split_once(['/', '?', '#']).is_some_and(|(_, rest)| rest.contains('@'))
 }
 
 fn decode(part: &str, text: &str) -> Result<String> {
@@ -298,6 +310,8 @@ mod tests {
             ("amqp://user:sec#ret@localhost", "%23"),
             ("amqp://user:sec/ret@localhost", "%2f"),
             ("amqp://user:secret@localhost/a/b", "a%2Fb"),
+            ("amqp://user:123/se/secret@localhost", "%2f"),
+            ("amqp://user:12?secret@localhost", "%3f"),
             ("amqp://user:secret@localhost:99999", "cannot be read"),
             ("amqp://user:secret@localhost?hartbeat=3", "unknown parameter 'hartbeat'"),
             ("amqp://user:secret@localhost?heartbeat=x", "heartbeat=x"),

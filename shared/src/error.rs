@@ -31,10 +31,10 @@ pub enum Error {
     },
 
     /// The attempts, or the time for the first connection, are used up.
-    #[error("gave up on {address} after {attempts} failed attempts in {}; the last: {cause}", rounded(*after))]
+    #[error("gave up on {target} after {attempts} failed attempts in {}; the last: {cause}", rounded(*after))]
     Exhausted {
-        /// `host:port`
-        address: String,
+        /// The broker's `host:port`, or the connection's name where a session failed on a living connection.
+        target: String,
         /// Consecutive failures.
         attempts: u32,
         /// Since the first of them.

@@ -6,6 +6,10 @@ use lapin::ErrorKind;
 
 use crate::{Endpoint, Error};
 
+/// lapin ends a connection on anything that it cannot read, and the broker delivers the message again.
+const UNREADABLE: &str = "a peer that is no AMQP broker sends such things, and so does a message whose properties \
+    are not UTF-8: look for it with rabbitmqctl list_queues, and remove it with rabbitmqctl purge_queue";
+
 /// What failed, in lapin's or the broker's words, short and on one line.
 pub(crate) fn in_words(error: &lapin::Error) -> String {
     let words = match error.kind() {
@@ -20,6 +24,7 @@ pub(crate) fn in_words(error: &lapin::Error) -> String {
             io::ErrorKind::TimedOut => "no answer".to_owned(),
             _ => error.to_string(),
         },
+        ErrorKind::ParsingError(_) => "what came cannot be read as AMQP".to_owned(),
         _ => error.to_string(),
     };
     words.replace(['\n', '\r'], " ")
@@ -31,7 +36,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Connect { endpoint, cause } => connect_hint(endpoint, cause),
-            Self::Refused { cause, .. } => match cause.kind() {
+            Self::Refused { cause, .. } | Self::Ended(cause) => match cause.kind() {
+                ErrorKind::ParsingError(_) => Some(UNREADABLE.to_owned()),
                 ErrorKind::ProtocolError(error) => refusal_hint(error.get_id(), error.get_message().as_str()),
                 _ => None,
             },
@@ -87,6 +93,7 @@ fn connect_hint(endpoint: &Endpoint, cause: &lapin::Error) -> Option<String> {
             320 | 541 => "the node or the vhost is starting or stopping: rabbitmq-diagnostics check_running".to_owned(),
             _ => return None,
         },
+        ErrorKind::ParsingError(_) => UNREADABLE.to_owned(),
         ErrorKind::IOError(error) => match error.kind() {
             io::ErrorKind::ConnectionRefused => format!(
                 "nothing listens on {address}: start a broker with `cargo run -p broker` or `docker compose up -d --wait`, \
@@ -140,9 +147,11 @@ fn is_loopback(address: &str) -> bool {
 fn refusal_hint(code: u16, text: &str) -> Option<String> {
     let queue = quoted_after(text, "queue '");
     let hint = match code {
-        403 if text.contains("access to") => {
-            "the user lacks a permission: rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*'".to_owned()
-        }
+        403 if text.contains("access to") => format!(
+            "the user lacks a permission: rabbitmqctl set_permissions -p {} {} '.*' '.*' '.*'",
+            quoted_after(text, "vhost '").unwrap_or("VHOST"),
+            quoted_after(text, "user '").unwrap_or("USER"),
+        ),
         403 if text.contains("exclusive use") => {
             "another consumer holds the queue for itself: rabbitmqctl list_consumers".to_owned()
         }
@@ -225,7 +234,7 @@ mod tests {
             (
                 403,
                 "ACCESS_REFUSED - access to queue 'q' in vhost '/' refused for user 'u'",
-                "rabbitmqctl set_permissions",
+                "rabbitmqctl set_permissions -p / u ",
             ),
             (403, "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use", "rabbitmqctl list_consumers"),
         ] {

@@ -27,6 +27,7 @@ mod retry;
 mod session;
 mod sessions;
 mod shutdown;
+mod signals;
 mod state;
 mod words;
 

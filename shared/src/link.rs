@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures_lite::StreamExt;
 use lapin::uri::{AMQPScheme, AMQPUri};
@@ -37,24 +37,69 @@ pub(crate) struct Link {
 
 /// A second handle on the connection's TCP socket, the only way to end lapin's thread on a silent peer.
 #[derive(Clone, Default)]
-struct Socket(Arc<OnceLock<TcpStream>>);
+struct Socket(Arc<Mutex<Handle>>);
+
+#[derive(Default)]
+enum Handle {
+    #[default]
+    None,
+    Open(TcpStream),
+    ShutDown,
+}
 
 impl Socket {
-    fn shut_down(&self) {
-        if let Some(socket) = self.0.get() {
-            // An error means that it is closed already.
-            let _ = socket.shutdown(Shutdown::Both);
+    fn keep(&self, socket: TcpStream) {
+        let mut handle = self.lock();
+        match *handle {
+            Handle::ShutDown => shut_down(&socket),
+            _ => *handle = Handle::Open(socket),
         }
+    }
+
+    fn shut_down(&self) {
+        if let Handle::Open(socket) = std::mem::replace(&mut *self.lock(), Handle::ShutDown) {
+            shut_down(&socket);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Handle> {
+        // A panic elsewhere cannot leave the handle half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Connects, speaks TLS if asked to, logs in and opens the vhost, all within the endpoint's deadline.
-pub(crate) async fn dial(endpoint: &Arc<Endpoint>, name: &str, generation: u64) -> Result<Arc<Link>> {
+fn shut_down(socket: &TcpStream) {
+    // An error means that it is closed already.
+    let _ = socket.shutdown(Shutdown::Both);
+}
+
+/// The socket of a connection in the making. Dropping it shuts the socket down.
+struct Dialling(Socket);
+
+impl Dialling {
+    fn connected(mut self) -> Socket {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        self.0.shut_down();
+    }
+}
+
+/// Connects, speaks TLS if asked to, logs in and opens the vhost, all within `limit`.
+pub(crate) async fn dial(
+    endpoint: &Arc<Endpoint>,
+    name: &str,
+    generation: u64,
+    limit: Duration,
+) -> Result<Arc<Link>> {
     let failed = |cause: lapin::Error| Error::Connect { endpoint: endpoint.clone(), cause };
-    let socket = Socket::default();
-    let kept = socket.clone();
+    // Whether this fails, takes too long or is dropped: the socket is shut down, and lapin's thread ends.
+    let socket = Dialling(Socket::default());
+    let kept = socket.0.clone();
     let tls = endpoint.tls().clone();
-    let limit = endpoint.connect_deadline();
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let dialling = lapin::Connection::connector(
         endpoint.uri().clone(),
@@ -65,8 +110,7 @@ pub(crate) async fn dial(endpoint: &Arc<Endpoint>, name: &str, generation: u64) 
                 let addresses: Vec<_> = lookup_host((&*host, uri.authority.port)).await?.collect();
                 let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
                 if let AsyncTcpStream::Plain(plain) = &stream {
-                    // Set once: lapin dials again only when told to recover, which it is not.
-                    let _ = kept.0.set(second_handle(plain.get_ref())?);
+                    kept.keep(second_handle(plain.get_ref())?);
                 }
                 match uri.scheme {
                     AMQPScheme::AMQP => Ok(stream),
@@ -81,15 +125,12 @@ pub(crate) async fn dial(endpoint: &Arc<Endpoint>, name: &str, generation: u64) 
     );
     let connection = match timeout(limit, dialling).await {
         Ok(connection) => connection.map_err(failed)?,
-        Err(_) => {
-            socket.shut_down();
-            return Err(failed(io::Error::from(io::ErrorKind::TimedOut).into()));
-        }
+        Err(_) => return Err(failed(io::Error::from(io::ErrorKind::TimedOut).into())),
     };
     Ok(Arc::new(Link {
         generation,
         connection,
-        socket,
+        socket: socket.connected(),
         blocked: watch::Sender::new(None),
         suspected: Notify::new(),
         lost: CancellationToken::new(),
@@ -125,8 +166,8 @@ impl Link {
                         self.blocked.send_replace(None);
                         blocked(None);
                     }
-                    // Also sent for the errors of single channels, hence the look at the status.
-                    Some(Event::Error(event)) => error = Some(event),
+                    // Also sent for the errors of single channels, which are not the connection's.
+                    Some(Event::Error(event)) if !event.is_amqp_soft_error() => error = Some(event),
                     _ => {}
                 },
                 () = self.suspected.notified() => {}

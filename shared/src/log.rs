@@ -1,6 +1,6 @@
 //! Logging: to standard error, so that standard output holds nothing but the lesson.
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -19,8 +19,11 @@ pub(crate) fn init() {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .without_time();
+    // At this level lapin logs its login, password and all.
+    let no_login =
+        filter_fn(|meta| !meta.target().starts_with("lapin") || *meta.level() < tracing::Level::TRACE);
     // Fails only if a subscriber is set already, which then is the one wanted.
-    let _ = tracing_subscriber::registry().with(used).with(lines).try_init();
+    let _ = tracing_subscriber::registry().with(used).with(no_login).with(lines).try_init();
     if let Err(error) = filter {
         tracing::warn!("RUST_LOG={wanted} is not understood ({error}): logging at info");
     }

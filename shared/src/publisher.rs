@@ -1,11 +1,12 @@
 //! Publishing that tells what became of each message.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation};
+use lapin::{BasicProperties, Channel, Confirmation, ErrorKind};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -14,6 +15,9 @@ use crate::{CALL_DEADLINE, Connection, Deadline, Error, Result, State};
 
 /// The pause before another try to reserve a channel, when the connection is up but gave none.
 const RESERVE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a refusal may be on its way.
+const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
 /// A message on its way to an exchange.
 #[derive(Clone, Debug)]
@@ -33,7 +37,8 @@ pub struct Message<'m> {
 /// What became of a message.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The broker has it, and stored it where it is persistent and its queues are durable.
+    /// The broker has dealt with it: every queue that it was routed to has it, on disk where message and
+    /// queue are durable. A message that is not mandatory may have been routed to none.
     Confirmed,
     /// It was mandatory and no queue wanted it.
     Returned {
@@ -44,7 +49,7 @@ pub enum Outcome {
     },
     /// The broker could not take it, for instance because a queue is full.
     Nacked,
-    /// It never left: sending it again cannot make two of it.
+    /// It never left, or the broker refused it: sending it again cannot make two of it.
     NotSent(Error),
     /// It left, and the answer did not come: it may or may not have arrived.
     Unknown(Error),
@@ -58,7 +63,7 @@ pub struct Publisher {
     connection: Connection,
     deadline: Duration,
     places: Semaphore,
-    idle: Mutex<Vec<Reserved>>,
+    idle: Mutex<Vec<Arc<Reserved>>>,
 }
 
 /// A channel in confirm mode and the connection it belongs to.
@@ -88,7 +93,7 @@ impl Publisher {
     /// Publishes a message and waits for what becomes of it, up to the deadline. While there is no
     /// connection, or the broker blocks publishing, that time is spent waiting for it.
     ///
-    /// Dropping the future leaves the outcome unknown and costs the channel.
+    /// Dropping the future leaves the outcome unknown and costs the channel. Needs a tokio runtime.
     pub async fn publish(&self, message: &Message<'_>) -> Outcome {
         let end = Instant::now() + self.deadline;
         // The semaphore is never closed, so an error is a timeout.
@@ -100,6 +105,7 @@ impl Publisher {
             Ok(Err(error)) => return Outcome::NotSent(error),
             Err(_) => return Outcome::NotSent(self.late("reserve a channel")),
         };
+        let in_doubt = InDoubt(Some(reserved.clone()));
         let outcome = tokio::select! {
             biased;
             outcome = timeout_at(end, reserved.publish(message)) => {
@@ -108,7 +114,10 @@ impl Publisher {
             cause = reserved.link.lost() => Outcome::Unknown(Error::Lost(cause)),
         };
         match &outcome {
-            Outcome::Confirmed | Outcome::Returned { .. } | Outcome::Nacked => self.idle().push(reserved),
+            Outcome::Confirmed | Outcome::Returned { .. } | Outcome::Nacked => {
+                in_doubt.settled();
+                self.idle().push(reserved);
+            }
             // A channel in any other state is not used again.
             Outcome::NotSent(_) | Outcome::Unknown(_) => reserved.link.suspect(),
         }
@@ -116,7 +125,7 @@ impl Publisher {
     }
 
     /// An idle channel of the present generation, or a new one.
-    async fn reserve(&self) -> Result<Reserved> {
+    async fn reserve(&self) -> Result<Arc<Reserved>> {
         loop {
             let link = self.connection.link().await?;
             link.unblocked().await;
@@ -125,12 +134,12 @@ impl Publisher {
             }
             match Reserved::open(link).await {
                 Err(error) if error.is_transient(true) => sleep(RESERVE_PAUSE).await,
-                reserved => return reserved,
+                reserved => return reserved.map(Arc::new),
             }
         }
     }
 
-    fn take_idle(&self, link: &Link) -> Option<Reserved> {
+    fn take_idle(&self, link: &Link) -> Option<Arc<Reserved>> {
         let mut idle = self.idle();
         idle.retain(|reserved| {
             reserved.link.generation == link.generation && reserved.channel.status().connected()
@@ -142,12 +151,15 @@ impl Publisher {
     fn late(&self, step: &'static str) -> Error {
         match &*self.connection.state().borrow() {
             State::Blocked { reason, .. } => Error::Blocked { reason: reason.clone(), after: self.deadline },
-            State::Reconnecting { cause, .. } => Error::Lost(cause.clone()),
+            State::Reconnecting { cause, .. } => match &**cause {
+                Error::Lost(cause) => Error::Lost(cause.clone()),
+                _ => Error::Lost(cause.clone()),
+            },
             _ => Error::Timeout { step, after: self.deadline },
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Reserved>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Arc<Reserved>>> {
         // A panic elsewhere cannot leave a list of channels half changed.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -174,6 +186,10 @@ impl Reserved {
         let written = self.channel.basic_publish(exchange, routing_key, options, body, properties).await;
         let confirmation = match written {
             Ok(confirm) => confirm.await,
+            // Found closed before anything was written.
+            Err(cause) if is_closed(&cause) => {
+                return Outcome::NotSent(Error::Refused { step: "publish a message", cause });
+            }
             Err(cause) => Err(cause),
         };
         match confirmation {
@@ -187,6 +203,35 @@ impl Reserved {
                 Outcome::NotSent(Error::Refused { step: "publish a message", cause })
             }
             Err(cause) => Outcome::Unknown(Error::Refused { step: "get a confirm", cause }),
+        }
+    }
+}
+
+fn is_closed(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_))
+}
+
+/// A channel whose message has no known outcome. Dropping it leaves the channel open for a moment more.
+///
+/// The broker may be about to refuse the message. lapin takes a channel that is closed before it has seen
+/// that refusal for a broken connection.
+struct InDoubt(Option<Arc<Reserved>>);
+
+impl InDoubt {
+    fn settled(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for InDoubt {
+    fn drop(&mut self) {
+        if let (Some(reserved), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(async move {
+                tokio::select! {
+                    () = sleep(REFUSAL_TIME) => {}
+                    _ = reserved.link.lost() => {}
+                }
+            });
         }
     }
 }

@@ -37,9 +37,14 @@ impl Backoff {
 
     /// Notes a failure; the wait before the next attempt, or `None` when the attempts are used up.
     pub(crate) fn failed(&mut self) -> Option<Duration> {
+        let attempts = self.policy.attempts;
+        self.failed_unless_over(attempts != 0 && self.failures.saturating_add(1) >= attempts)
+    }
+
+    /// Notes a failure; the wait before the next attempt, or `None` when it is over for another reason.
+    pub(crate) fn failed_unless_over(&mut self, over: bool) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
-        let used_up = self.policy.attempts != 0 && self.failures >= self.policy.attempts;
-        (!used_up).then(|| self.jittered_delay())
+        (!over).then(|| self.jittered_delay())
     }
 
     /// The wait after something that worked for long was lost, which is no failed attempt.
@@ -60,10 +65,6 @@ impl Backoff {
     /// Consecutive failures so far.
     pub(crate) fn failures(&self) -> u32 {
         self.failures
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.failures = 0;
     }
 }
 
@@ -90,7 +91,7 @@ mod tests {
         assert!(three.failed().is_some());
         assert!(three.failed().is_some());
         assert!(three.failed().is_none());
-        three.reset();
+        three.lost();
         assert!(three.failed().is_some());
 
         let mut endless = Backoff::new(RetryPolicy { attempts: 0, ..RetryPolicy::default() });

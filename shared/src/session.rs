@@ -1,11 +1,12 @@
 //! What a program does on one channel of one generation.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_lite::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::BasicCancelOptions;
+use lapin::types::ShortString;
 use lapin::{Channel, Consumer};
 
 use crate::{Deadline, Error, Result, Shutdown};
@@ -16,12 +17,13 @@ pub struct Session {
     pub channel: Channel,
     shutdown: Shutdown,
     ready: Arc<AtomicBool>,
-    cancelled: AtomicBool,
+    /// The tags of the consumers that were cancelled because the program is to stop.
+    cancelled: Mutex<Vec<ShortString>>,
 }
 
 impl Session {
     pub(crate) fn new(channel: Channel, shutdown: Shutdown, ready: Arc<AtomicBool>) -> Self {
-        Self { channel, shutdown, ready, cancelled: AtomicBool::new(false) }
+        Self { channel, shutdown, ready, cancelled: Mutex::default() }
     }
 
     /// The consumer's next message; `None` once the program was asked to stop and what the broker had
@@ -36,8 +38,8 @@ impl Session {
         self.ready();
         let delivery = tokio::select! {
             biased;
-            () = self.shutdown.requested(), if !self.is_cancelled() => {
-                self.cancelled.store(true, Ordering::Relaxed);
+            () = self.shutdown.requested(), if !self.is_cancelled(consumer) => {
+                self.cancelled().push(consumer.tag());
                 let cancel = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
                 cancel.deadline("cancel the consumer").await?;
                 consumer.next().await
@@ -47,13 +49,18 @@ impl Session {
         match delivery {
             Some(Ok(delivery)) => Ok(Some(delivery)),
             Some(Err(cause)) => Err(Error::Refused { step: "receive", cause }),
-            None if self.is_cancelled() => Ok(None),
+            None if self.is_cancelled(consumer) => Ok(None),
             None => Err(Error::ConsumerCancelled { queue: consumer.queue().to_string() }),
         }
     }
 
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+    fn is_cancelled(&self, consumer: &Consumer) -> bool {
+        self.cancelled().contains(&consumer.tag())
+    }
+
+    fn cancelled(&self) -> MutexGuard<'_, Vec<ShortString>> {
+        // A panic elsewhere cannot leave the list half changed.
+        self.cancelled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that everything this session needs is in place. From now on something that is missing or

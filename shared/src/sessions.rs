@@ -55,20 +55,24 @@ impl Sessions {
     where
         F: Future<Output = Result<T>>,
     {
-        let channel = link.channel().await?;
+        let channel = match link.channel().await {
+            Ok(channel) => channel,
+            Err(error) => return Err(self.lost_or(error, link).await),
+        };
         let session = Session::new(channel.clone(), self.connection.shutdown.clone(), self.ready.clone());
-        match link.unless_lost(body(session)).await {
-            Ok(value) => {
-                // A channel that is still closing when its connection closes would spoil both.
-                let _ = timeout(GRACE, channel.close(200, "OK".into())).await;
-                Ok(value)
-            }
+        let result = match link.unless_lost(body(session)).await {
             // lapin's calls hang when its thread or the peer does; a new connection cures both.
             Err(error @ Error::Timeout { .. }) if link.blocked().is_none() => {
                 Err(Error::Lost(link.lose(error)))
             }
             Err(error) => Err(self.lost_or(error, link).await),
+            Ok(value) => Ok(value),
+        };
+        if !link.is_lost() {
+            // A channel that is still closing when its connection closes would spoil both.
+            let _ = timeout(GRACE, channel.close(200, "OK".into())).await;
         }
+        result
     }
 
     /// [`Error::Lost`] if the error comes from the loss of the connection, else the error itself.
@@ -88,16 +92,15 @@ impl Sessions {
 
     /// Waits before another attempt on a connection that is still there.
     async fn pause(&mut self, error: Error, started: Instant) -> Result<()> {
-        if self.worked_before() && started.elapsed() >= STABLE {
-            self.backoff.reset();
-        }
-        if self.backoff.failures() == 0 {
+        let lasted = self.worked_before() && started.elapsed() >= STABLE;
+        if lasted || self.backoff.failures() == 0 {
             self.failing_since = Instant::now();
             tracing::warn!("{}: {}; starting again", self.connection.name(), error.explain());
         }
-        let Some(pause) = self.backoff.failed() else {
+        let pause = if lasted { Some(self.backoff.lost()) } else { self.backoff.failed() };
+        let Some(pause) = pause else {
             return Err(Error::Exhausted {
-                address: self.connection.name().to_owned(),
+                target: self.connection.name().to_owned(),
                 attempts: self.backoff.failures(),
                 after: self.failing_since.elapsed(),
                 cause: Box::new(error),

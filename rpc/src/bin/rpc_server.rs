@@ -7,7 +7,7 @@ use std::sync::{Arc, Once};
 
 use clap::Parser;
 use rpc::Server;
-use shared::{Connection, ConnectionArgs, Publisher, QueueType, say};
+use shared::{Connection, ConnectionArgs, Error, Publisher, QueueType, say};
 use tokio::task::JoinSet;
 
 /// Answer requests for Fibonacci numbers from the queue `rpc_queue`
@@ -37,21 +37,25 @@ fn main() -> ExitCode {
         // acknowledgements must still get through.
         let requests = Connection::open(&args.connection, "rpc_server requests", &shutdown).await?;
         let replies = Connection::open(&args.connection, "rpc_server replies", &shutdown).await?;
-        let replies = Arc::new(Publisher::new(&replies, args.prefetch.into()));
+        // A channel for each reply in flight; more would not make the broker faster.
+        let replies = Arc::new(Publisher::new(&replies, usize::from(args.prefetch).min(64)));
         let waiting = Once::new();
         let serve = requests.session(async |session| {
             let mut consumer = rpc::consume(&session.channel, &server).await?;
             waiting.call_once(|| say!(" [*] Awaiting RPC requests"));
             let mut answers = JoinSet::new();
-            while let Some(request) = session.next(&mut consumer).await? {
-                let (channel, replies) = (session.channel.clone(), replies.clone());
-                answers.spawn(async move { rpc::answer(request, &channel, &replies).await });
-                while let Some(answer) = answers.try_join_next() {
-                    answer.map_err(shared::Error::own)??;
+            loop {
+                tokio::select! {
+                    request = session.next(&mut consumer) => {
+                        let Some(request) = request? else { break };
+                        let (channel, replies) = (session.channel.clone(), replies.clone());
+                        answers.spawn(async move { rpc::answer(request, &channel, &replies).await });
+                    }
+                    Some(answer) = answers.join_next() => answer.map_err(Error::own)??,
                 }
             }
             while let Some(answer) = answers.join_next().await {
-                answer.map_err(shared::Error::own)??;
+                answer.map_err(Error::own)??;
             }
             Ok(())
         });

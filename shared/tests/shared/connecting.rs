@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use harness::{Relay, silent_peer};
-use shared::{Connection, ConnectionArgs, Error, Shutdown};
+use shared::{Connection, ConnectionArgs, Error, RetryPolicy, Shutdown};
 
 use crate::support::{LIMIT, args_through, url_at, within};
 
@@ -37,7 +37,9 @@ async fn a_broker_that_comes_up_within_the_wait_is_found() -> Result<()> {
 async fn nothing_listening_is_waited_for_and_then_explained() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let wait = Duration::from_millis(400);
-    let args = ConnectionArgs::for_url(format!("amqp://127.0.0.1:{free}")).with_wait(wait);
+    // The number of attempts is for later losses.
+    let retry = RetryPolicy { attempts: 2, ..RetryPolicy::default() };
+    let args = ConnectionArgs::for_url(format!("amqp://127.0.0.1:{free}")).with_wait(wait).with_retry(retry);
     let start = Instant::now();
     let error = refused(&args).await;
     assert!(start.elapsed() >= wait);
@@ -87,12 +89,13 @@ async fn a_user_without_the_vhost_is_told_the_permission_to_set() -> Result<()> 
 #[tokio::test]
 async fn a_peer_that_says_nothing_is_given_up_and_explained() {
     let peer = silent_peer();
-    let url = format!("amqp://127.0.0.1:{}?connection_timeout=200", peer.port());
-    let args = ConnectionArgs::for_url(url).with_wait(Duration::from_secs(2));
+    // The time to wait ends an attempt that would take longer.
+    let args = ConnectionArgs::for_url(format!("amqp://127.0.0.1:{}", peer.port()))
+        .with_wait(Duration::from_millis(700));
     let start = Instant::now();
     let line = refused(&args).await.explain();
     assert!(line.contains("no answer") && line.contains("is it the AMQP port"), "{line}");
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

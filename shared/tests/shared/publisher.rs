@@ -93,6 +93,36 @@ async fn fifty_callers_on_eight_channels_each_get_their_own_outcome() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_that_is_dropped_halfway_costs_no_more_than_its_channel() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let shutdown = Shutdown::new();
+    let connection = Connection::open(&ConnectionArgs::for_url(vhost.url()), "dropped", &shutdown).await?;
+    declare(&connection, &[]).await?;
+    let publisher = Publisher::new(&connection, 2);
+    for round in 0..40_u64 {
+        // Refused by the broker, at a moment when nobody waits for the answer any more.
+        let message = to("no such exchange", "q");
+        let given_up = std::time::Duration::from_micros(100 * round);
+        let _ = tokio::time::timeout(given_up, publisher.publish(&message)).await;
+        let outcome = publisher.publish(&to("", "q")).await;
+        assert!(matches!(outcome, Outcome::Confirmed), "round {round}: {outcome:?}");
+    }
+    assert!(matches!(*connection.state().borrow(), State::Up { generation: 1 }));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_that_amqp_cannot_carry_is_not_sent() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let shutdown = Shutdown::new();
+    let connection = Connection::open(&ConnectionArgs::for_url(vhost.url()), "long", &shutdown).await?;
+    let publisher = Publisher::new(&connection, 1);
+    let outcome = publisher.publish(&to("", &"x".repeat(256))).await;
+    assert!(matches!(outcome, Outcome::NotSent(Error::Usage(_))), "{outcome:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_lost_before_the_confirm_leaves_the_outcome_unknown() -> Result<()> {
     let vhost = broker::node().vhost()?;
     let relay = Relay::start(("127.0.0.1", broker::node().port()))?;

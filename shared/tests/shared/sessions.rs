@@ -84,7 +84,9 @@ async fn twenty_cuts_in_a_row_leave_one_consumer_one_binding_and_no_growth() -> 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_queue_is_declared_again_and_consumed_on() -> Result<()> {
     let vhost = broker::node().vhost()?;
-    let args = ConnectionArgs::for_url(vhost.url());
+    // A session that has lasted is no failed attempt, so one attempt is enough.
+    let retry = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
+    let args = ConnectionArgs::for_url(vhost.url()).with_retry(retry);
     let shutdown = Shutdown::new();
     let connection = Connection::open(&args, "cancelled", &shutdown).await?;
     let (messages, mut received) = mpsc::unbounded_channel();
@@ -94,6 +96,7 @@ async fn a_deleted_queue_is_declared_again_and_consumed_on() -> Result<()> {
     });
     let steps = async {
         assert_eq!(within(received.recv()).await.as_deref(), Some("ready"));
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
         broker::node().delete(&format!("/api/queues/{}/q", vhost.name()))?;
         assert_eq!(within(received.recv()).await.as_deref(), Some("ready"));
         publish(&args, "", "q", "to the new queue").await?;
