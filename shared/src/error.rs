@@ -200,8 +200,10 @@ fn step_may_succeed_later(cause: &lapin::Error, worked_before: bool) -> bool {
     match error.get_id() {
         // Forced close; damaged frames; too many of something.
         320 | 501 | 505 | 506 => true,
-        // Deleted meanwhile; an exclusive queue still held by our own lost connection; a broker in trouble.
-        404 | 405 | 541 => worked_before,
+        // Deleted meanwhile; an exclusive queue still held by our own lost connection.
+        404 | 405 => worked_before,
+        // A broker in trouble, unless it names the feature that it refuses.
+        541 => !error.get_message().as_str().contains("deprecated"),
         // The broker's ack timeout closes the channel with 406; a new one starts afresh.
         406 => error.get_message().as_str().contains("delivery acknowledgement"),
         _ => false,

@@ -292,7 +292,8 @@ mod tests {
             (406, "PRECONDITION_FAILED - inequivalent arg", false, false),
             (406, "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out", true, true),
             (540, "NOT_IMPLEMENTED", false, false),
-            (541, "INTERNAL_ERROR", false, true),
+            (541, "INTERNAL_ERROR", true, true),
+            (541, "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated.", false, false),
         ] {
             let error = refused(code, text);
             assert_eq!((error.is_transient(false), error.is_transient(true)), (at_first, later), "{text}");

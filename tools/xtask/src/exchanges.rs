@@ -24,7 +24,7 @@ pub(crate) struct Consumer {
     pub(crate) args: &'static [&'static str],
     /// The line by which it says that it waits. What it prints before may name what the broker made up.
     pub(crate) ready: &'static str,
-    /// The lines that follow, in order, and no others.
+    /// The lines that follow, in order, and no others; `[..]` stands for any text.
     pub(crate) then: &'static [&'static str],
 }
 
@@ -138,6 +138,27 @@ pub(crate) const ALL: &[Exchange] = &[
         ],
         queues: &[],
         exchanges: &["logs_topic"],
+    },
+    Exchange {
+        package: "delayed-dlx",
+        title: "a message that comes back when its time is up, through a dead-letter exchange",
+        consumers: &[Consumer {
+            program: "delay_consumer",
+            args: &[],
+            ready: " [*] Waiting for unpaid orders. To exit press CTRL+C",
+            then: &[
+                " [x] order 1 was not paid: cancelled, its stock put back",
+                "     asked for 300 ms, came after [..] ms",
+                "     x-death: [..]",
+            ],
+        }],
+        producers: &[Producer {
+            program: "delay_producer",
+            args: &["--delay", "300ms"],
+            prints: &[" [x] Sent order 1, to be paid within 300ms"],
+        }],
+        queues: &["orders.wait.300ms", "orders.unpaid"],
+        exchanges: &["orders.dlx"],
     },
     Exchange {
         package: "queue-lifecycle",

@@ -65,14 +65,18 @@ impl Actor<'_> {
     }
 
     fn finish_consumer(&self, program: &Running, consumer: &Consumer) -> Result<()> {
-        for line in consumer.then {
-            program.try_expect_line(line).map_err(first_line)?;
+        for expected in consumer.then {
+            program.try_wait_for_line(Stream::Stdout, |line| matches(expected, line)).map_err(first_line)?;
         }
         self.show("^", "C");
         program.try_interrupt().map_err(first_line)?;
         self.finish(program, |printed| {
             let ready = printed.iter().position(|line| line == consumer.ready);
-            ready.is_some_and(|ready| printed[ready + 1..] == *consumer.then)
+            ready.is_some_and(|ready| {
+                let lines = &printed[ready + 1..];
+                lines.len() == consumer.then.len()
+                    && consumer.then.iter().zip(lines).all(|(e, l)| matches(e, l))
+            })
         })
     }
 
@@ -129,6 +133,16 @@ fn labels(names: &[&str]) -> Vec<String> {
         .collect()
 }
 
+/// Whether the line is the expected one, in which `[..]` stands for any text.
+fn matches(expected: &str, line: &str) -> bool {
+    match expected.split_once("[..]") {
+        None => expected == line,
+        Some((start, rest)) => line.strip_prefix(start).is_some_and(|line| {
+            line.char_indices().map(|(at, _)| at).chain([line.len()]).any(|at| matches(rest, &line[at..]))
+        }),
+    }
+}
+
 /// An argument as it is typed: in quotation marks where a shell would take it for a pattern or for several.
 fn quoted(arg: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_.:/,=".contains(c);
@@ -147,11 +161,25 @@ fn first_line(failure: impl Display) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{labels, quoted};
+    use super::{labels, matches, quoted};
 
     #[test]
     fn programs_of_one_name_are_numbered() {
         assert_eq!(labels(&["worker", "worker", "task"]), ["worker 1", "worker 2", "task"]);
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_any_text() {
+        for (expected, line, same) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("after [..] ms", "after 301 ms", true),
+            ("after [..] ms", "after 301 s", false),
+            ("x: [..]", "x: ", true),
+            ("[..] b [..]", "a b ß", true),
+        ] {
+            assert_eq!(matches(expected, line), same, "{expected} {line}");
+        }
     }
 
     #[test]
