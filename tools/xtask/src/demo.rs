@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use broker::Node;
 
 use crate::{
     choose_broker, exchanges, interrupt::Interrupt, programs::Programs, say::say, stage::Stage, visit,
@@ -23,6 +24,7 @@ pub(crate) fn demo(install: bool) -> Result<ExitCode> {
     say!("programs: {}", packages.join(", "));
     let stage = Stage {
         url: broker.url.clone(),
+        management: broker.private.as_ref().map(Node::management_url),
         prefix: match &broker.private {
             Some(_) => String::new(),
             None => format!("demo-{:x}-", RandomState::new().build_hasher().finish()),
@@ -31,7 +33,7 @@ pub(crate) fn demo(install: bool) -> Result<ExitCode> {
         interrupt: Interrupt::listen()?,
     };
     let mut failures = play_all(&stage);
-    let played = exchanges::ALL.len();
+    let played = exchanges::ALL.iter().filter(|exchange| stage.can_play(exchange)).count();
     let as_expected = played - failures.len();
     if broker.private.is_none()
         && let Err(error) = visit::clean_up(&stage.url, &stage.prefix, exchanges::ALL)
@@ -58,6 +60,10 @@ fn play_all(stage: &Stage) -> Vec<String> {
     let mut failures = Vec::new();
     for exchange in exchanges::ALL {
         say!("\n{}: {}", exchange.package, exchange.title);
+        if !stage.can_play(exchange) {
+            say!("  not played: it changes the broker's settings, which is for a private node only");
+            continue;
+        }
         let result = stage.play(exchange);
         if stage.interrupt.came() {
             break;

@@ -1,6 +1,10 @@
 //! What the demo shows: one entry a pattern crate. A new pattern is a new entry here and nothing else.
 
-/// Programs of one package that exchange messages.
+/// An argument that is replaced by the address of the management API. What needs it is played on a private
+/// node only: somebody else's broker is not to be reconfigured for a demo.
+pub(crate) const MANAGEMENT: &str = "MANAGEMENT";
+
+/// Programs that exchange messages.
 pub(crate) struct Exchange {
     /// The package, which is also the exchange's name.
     pub(crate) package: &'static str,
@@ -20,7 +24,7 @@ pub(crate) struct Exchange {
 pub(crate) struct Consumer {
     /// The program's name.
     pub(crate) program: &'static str,
-    /// Its arguments.
+    /// Its arguments; [`MANAGEMENT`] stands for the address of the management API.
     pub(crate) args: &'static [&'static str],
     /// The line by which it says that it waits. What it prints before may name what the broker made up.
     pub(crate) ready: &'static str,
@@ -177,6 +181,54 @@ pub(crate) const ALL: &[Exchange] = &[
         exchanges: &[],
     },
     Exchange {
+        package: "transactions",
+        title: "nothing is seen before the commit, everything after",
+        consumers: &[],
+        producers: &[Producer {
+            program: "tx_publish",
+            args: &[],
+            prints: &[
+                " [.] In the queues at the start: invoices 0, orders 1",
+                " [x] In one transaction: took the order, published 3 invoices, acknowledged the order",
+                " [.] In the queues before the commit: invoices 0, orders 0",
+                " [x] Committed",
+                " [.] In the queues after the commit: invoices 3, orders 0",
+                " [.] Received 3 of 3 invoices, none twice",
+            ],
+        }],
+        queues: &[],
+        exchanges: &[],
+    },
+    Exchange {
+        package: "firehose",
+        title: "a trace of what the sender of hello sends",
+        consumers: &[Consumer {
+            program: "trace_tail",
+            args: &["--exchange", "", "--enable", "--management-url", MANAGEMENT],
+            ready: " [*] Waiting for traces. To exit press CTRL+C",
+            then: &[
+                "",
+                "================================================================================",
+                "[..]: Message published",
+                "",
+                "Node:         [..]",
+                "Connection:   [..] -> [..]",
+                "Virtual host: /",
+                "User:         guest",
+                "Channel:      1",
+                "Exchange:     ",
+                "Routing keys: [<<\"hello\">>]",
+                "Routed queues: [<<\"hello\">>]",
+                "Properties:   [..]<<\"text/plain\">>[..]",
+                "Payload: ",
+                "Hello World!",
+            ],
+        }],
+        producers: &[Producer { program: "sender", args: &[], prints: &[" [x] Sent Hello World!"] }],
+        queues: &["hello"],
+        exchanges: &[],
+    },
+    Exchange {
         package: "rpc",
         title: "a request, and the reply that belongs to it",
         consumers: &[Consumer {
@@ -201,3 +253,10 @@ const RECEIVE_LOGS: Consumer = Consumer {
     ready: " [*] Waiting for logs. To exit press CTRL+C",
     then: &[" [x] info: all is well"],
 };
+
+impl Exchange {
+    /// Whether it needs the management API.
+    pub(crate) fn needs_management(&self) -> bool {
+        self.consumers.iter().any(|consumer| consumer.args.contains(&MANAGEMENT))
+    }
+}

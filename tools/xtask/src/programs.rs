@@ -7,8 +7,16 @@ use serde_json::Value;
 
 use crate::workspace;
 
-/// The built programs, by package and name.
-pub(crate) struct Programs(HashMap<(String, String), PathBuf>);
+/// The built programs by name, which is a program's own in the whole workspace.
+pub(crate) struct Programs(HashMap<String, Built>);
+
+/// A built program.
+pub(crate) struct Built {
+    /// The package that it belongs to.
+    pub(crate) package: String,
+    /// The executable.
+    pub(crate) path: PathBuf,
+}
 
 impl Programs {
     /// Builds all programs of these packages; cargo shows its progress and its errors itself.
@@ -26,16 +34,14 @@ impl Programs {
         Ok(Self(String::from_utf8_lossy(&output.stdout).lines().filter_map(executable).collect()))
     }
 
-    /// The path of a program.
-    pub(crate) fn path(&self, package: &str, program: &str) -> Result<&PathBuf> {
-        self.0
-            .get(&(package.to_owned(), program.to_owned()))
-            .with_context(|| format!("the package {package} has no program {program}"))
+    /// The program of this name.
+    pub(crate) fn get(&self, program: &str) -> Result<&Built> {
+        self.0.get(program).with_context(|| format!("no package has a program {program}"))
     }
 }
 
-/// Package, name and path out of one of cargo's messages, if it is about a built program.
-fn executable(message: &str) -> Option<((String, String), PathBuf)> {
+/// A program's name and where it is, out of one of cargo's messages, if it is about a built program.
+fn executable(message: &str) -> Option<(String, Built)> {
     let message: Value = serde_json::from_str(message).ok()?;
     let path = message["executable"].as_str()?;
     let name = message["target"]["name"].as_str()?;
@@ -45,7 +51,7 @@ fn executable(message: &str) -> Option<((String, String), PathBuf)> {
         Some((package, _)) => package,
         None => location.rsplit('/').next()?,
     };
-    Some(((package.to_owned(), name.to_owned()), path.into()))
+    Some((name.to_owned(), Built { package: package.to_owned(), path: path.into() }))
 }
 
 #[cfg(test)]
@@ -55,15 +61,21 @@ mod tests {
     #[test]
     fn executables_are_found_in_messages() {
         let found = |id: &str| {
-            executable(&format!(
+            let (name, built) = executable(&format!(
                 r#"{{"reason":"compiler-artifact","package_id":"{id}","target":{{"name":"b"}},"executable":"/t/b"}}"#
             ))
+            .unwrap();
+            (name, built.package, built.path)
         };
-        let expected = Some((("hello".to_owned(), "b".to_owned()), PathBuf::from("/t/b")));
+        let expected = ("b".to_owned(), "hello".to_owned(), PathBuf::from("/t/b"));
         assert_eq!(found("path+file:///w/hello#0.1.0"), expected);
         assert_eq!(found("path+file:///w/other#hello@0.1.0"), expected);
-        assert_eq!(executable(r#"{"reason":"compiler-artifact","executable":null}"#), None);
-        assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
-        assert_eq!(executable("no message"), None);
+        for other in [
+            r#"{"reason":"compiler-artifact","executable":null}"#,
+            r#"{"reason":"build-finished","success":true}"#,
+            "no message",
+        ] {
+            assert!(executable(other).is_none(), "{other}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use harness::{Program, Running, Stream};
 
 use crate::{
-    exchanges::{Consumer, Exchange, Producer},
+    exchanges::{Consumer, Exchange, MANAGEMENT, Producer},
     interrupt::Interrupt,
     programs::Programs,
     say::say,
@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Stage {
     /// The broker's URL.
     pub(crate) url: String,
+    /// Where the management API is, if it may be used.
+    pub(crate) management: Option<String>,
     /// Goes before the name of every queue and exchange.
     pub(crate) prefix: String,
     /// The built programs.
@@ -33,7 +35,7 @@ impl Stage {
         let consumers = exchange.consumers.iter().map(|consumer| (consumer.program, consumer.args));
         let producers = exchange.producers.iter().map(|producer| (producer.program, producer.args));
         let cast: Vec<_> = consumers.chain(producers).collect();
-        let actor = |at: usize| Actor { stage: self, package: exchange.package, cast: &cast, at };
+        let actor = |at: usize| Actor { stage: self, cast: &cast, at };
 
         let mut running = Vec::new();
         for (at, consumer) in exchange.consumers.iter().enumerate() {
@@ -49,10 +51,20 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// Whether the exchange can be played on this broker.
+    pub(crate) fn can_play(&self, exchange: &Exchange) -> bool {
+        self.management.is_some() || !exchange.needs_management()
+    }
+
+    fn argument<'a>(&'a self, arg: &'a str) -> &'a str {
+        if arg == MANAGEMENT { self.management.as_deref().unwrap_or_default() } else { arg }
+    }
+}
+
 /// One program of an exchange: which of the cast it is decides what its lines begin with.
 struct Actor<'a> {
     stage: &'a Stage,
-    package: &'static str,
     cast: &'a [(&'static str, &'static [&'static str])],
     at: usize,
 }
@@ -86,12 +98,11 @@ impl Actor<'_> {
 
     fn start(&self) -> Result<Arc<Running>> {
         let (name, args) = self.cast[self.at];
-        let path = self.stage.programs.path(self.package, name)?;
-        let words: Vec<_> = args.iter().map(|arg| quoted(arg)).collect();
-        let line = format!("cargo run -p {} --bin {name} {}", self.package, words.join(" "));
-        self.show("$ ", line.trim_end());
+        let built = self.stage.programs.get(name)?;
+        let args: Vec<_> = args.iter().map(|arg| self.stage.argument(arg)).collect();
+        self.show("$ ", &command_line(&built.package, name, &args));
         let label = self.label();
-        let program = Program::new(path)
+        let program = Program::new(&built.path)
             .args(args)
             .env("AMQP_URL", &self.stage.url)
             .env("AMQP_PREFIX", &self.stage.prefix)
@@ -141,6 +152,18 @@ fn matches(expected: &str, line: &str) -> bool {
             line.char_indices().map(|(at, _)| at).chain([line.len()]).any(|at| matches(rest, &line[at..]))
         }),
     }
+}
+
+/// What a person types to run a program.
+fn command_line(package: &str, program: &str, args: &[&str]) -> String {
+    let mut words =
+        vec!["cargo run -p".to_owned(), package.to_owned(), "--bin".to_owned(), program.to_owned()];
+    if args.iter().any(|arg| arg.starts_with('-')) {
+        // Else cargo would take the options for its own.
+        words.push("--".to_owned());
+    }
+    words.extend(args.iter().map(|arg| quoted(arg)));
+    words.join(" ")
 }
 
 /// An argument as it is typed: in quotation marks where a shell would take it for a pattern or for several.
