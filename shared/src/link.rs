@@ -10,7 +10,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, ConnectionProperties, Event};
 use tokio::net::lookup_host;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Duration, interval, timeout};
+use tokio::time::{Duration, Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Deadline, Endpoint, Error, Result};
@@ -21,6 +21,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// What a call may still do once its connection is lost: time to return the real error.
 pub(crate) const GRACE: Duration = Duration::from_millis(250);
 
+/// How old a refusal may be to explain why a channel is found closed.
+const RECENT: Duration = Duration::from_secs(2);
+
 /// How long the close handshake may take; a blocked or silent broker never answers it.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -30,6 +33,8 @@ pub(crate) struct Link {
     connection: lapin::Connection,
     socket: Socket,
     blocked: watch::Sender<Option<String>>,
+    /// Why the broker last closed a channel, and when.
+    refusal: watch::Sender<Option<(lapin::Error, Instant)>>,
     suspected: Notify,
     lost: CancellationToken,
     cause: OnceLock<Arc<Error>>,
@@ -132,6 +137,7 @@ pub(crate) async fn dial(
         connection,
         socket: socket.connected(),
         blocked: watch::Sender::new(None),
+        refusal: watch::Sender::new(None),
         suspected: Notify::new(),
         lost: CancellationToken::new(),
         cause: OnceLock::new(),
@@ -167,7 +173,10 @@ impl Link {
                         blocked(None);
                     }
                     // Also sent for the errors of single channels, which are not the connection's.
-                    Some(Event::Error(event)) if !event.is_amqp_soft_error() => error = Some(event),
+                    Some(Event::Error(event)) if event.is_amqp_soft_error() => {
+                        self.refusal.send_replace(Some((event, Instant::now())));
+                    }
+                    Some(Event::Error(event)) => error = Some(event),
                     _ => {}
                 },
                 () = self.suspected.notified() => {}
@@ -206,6 +215,12 @@ impl Link {
     /// The reason for which the broker blocks publishing, if it does.
     pub(crate) fn blocked(&self) -> Option<String> {
         self.blocked.borrow().clone()
+    }
+
+    /// Why the broker closed a channel a moment ago. lapin tells it only to the call that was waiting then.
+    pub(crate) fn recent_refusal(&self) -> Option<lapin::Error> {
+        let refusal = self.refusal.send_replace(None);
+        refusal.filter(|(_, since)| since.elapsed() < RECENT).map(|(refusal, _)| refusal)
     }
 
     /// Resolves once the broker does not block publishing, or the connection is lost.

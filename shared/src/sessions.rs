@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use lapin::ErrorKind;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::STABLE;
@@ -87,7 +88,12 @@ impl Sessions {
         {
             return Error::Lost(cause);
         }
-        error
+        match error {
+            Error::Refused { step, cause } if matches!(cause.kind(), ErrorKind::InvalidChannelState(..)) => {
+                Error::Refused { step, cause: link.recent_refusal().unwrap_or(cause) }
+            }
+            error => error,
+        }
     }
 
     /// Waits before another attempt on a connection that is still there.

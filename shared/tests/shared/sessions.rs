@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::support::{LIMIT, args_through, consume, eventually, publish, within};
 use anyhow::Result;
 use harness::Relay;
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{BasicAckOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use shared::{Connection, ConnectionArgs, Deadline, Error, QueueType, RetryPolicy, Session, Shutdown, State};
 use tokio::sync::mpsc;
@@ -170,6 +170,26 @@ async fn a_refusal_at_the_first_run_ends_the_session_and_leaves_the_connection()
     // The connection is as good as new.
     connection.session(async |session| declare(&session.channel, "q", QueueType::Quorum).await).await?;
     assert!(matches!(*connection.state().borrow(), State::Up { generation: 1 }));
+    Ok(())
+}
+
+/// lapin tells the reason only to a call that waits when it comes, and here none does.
+#[tokio::test]
+async fn a_channel_found_closed_is_explained_by_the_brokers_refusal() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let shutdown = Shutdown::new();
+    let connection = Connection::open(&ConnectionArgs::for_url(vhost.url()), "closed", &shutdown).await?;
+    let ended = connection.session(async |session| {
+        // An acknowledgement of nothing has no answer of its own.
+        let channel = &session.channel;
+        channel.basic_ack(99, BasicAckOptions::default()).deadline("acknowledge a message").await?;
+        while channel.status().connected() {
+            tokio::task::yield_now().await;
+        }
+        declare(channel, "q", QueueType::Classic).await
+    });
+    let line = within(ended).await.unwrap_err().to_string();
+    assert!(line.contains("406 PRECONDITION_FAILED - unknown delivery tag 99"), "{line}");
     Ok(())
 }
 
