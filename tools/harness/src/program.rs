@@ -1,19 +1,15 @@
 //! How a program is to be started: path, arguments, environment, deadline.
 
-use std::{
-    ffi::OsStr,
-    fmt::Write as _,
-    os::unix::process::CommandExt,
-    path::Path,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use crate::{
-    End, Failure, Running, Stream,
-    failure::or_panic,
-    transcript::{Observer, Transcript},
-};
+use crate::failure::or_panic;
+use crate::transcript::{Observer, Transcript};
+use crate::{End, Failure, Running, Stream};
 
 /// Variables that change what the workspace's programs do and print; a test must not inherit them.
 const NOT_INHERITED: [&str; 3] = ["AMQP_URL", "AMQP_PREFIX", "RUST_LOG"];

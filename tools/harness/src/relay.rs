@@ -3,14 +3,13 @@
 mod link;
 mod operator;
 
-use std::{
-    io::{self, Write},
-    net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
-    os::unix::net::UnixStream,
-    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
-};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use socket2::{Domain, Socket, Type};
 

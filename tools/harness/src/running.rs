@@ -1,25 +1,18 @@
 //! A program that was started: its lines, its signals, its end.
 
-use std::{
-    fmt, fs, io,
-    os::unix::process::ExitStatusExt,
-    process::Child,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Child;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{fmt, fs, io, thread};
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
-use crate::{
-    Failure, Stream,
-    failure::or_panic,
-    transcript::{State, Transcript},
-    watchdog::Watchdog,
-};
+use crate::failure::or_panic;
+use crate::transcript::{State, Transcript};
+use crate::watchdog::Watchdog;
+use crate::{Failure, Stream};
 
 /// How long the last lines may take to arrive once the program is gone.
 const LAST_LINES: Duration = Duration::from_secs(5);

@@ -1,12 +1,10 @@
 //! Everything that a program printed and how it ended, shared between the threads that watch it.
 
-use std::{
-    fmt,
-    io::{BufRead, BufReader, Read},
-    process::ExitStatus,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::process::ExitStatus;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Where a program printed a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

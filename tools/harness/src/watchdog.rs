@@ -1,9 +1,7 @@
 //! Ends a program whose starter is gone, however it went.
 
-use std::{
-    os::unix::process::CommandExt,
-    process::{Child, Command, Stdio},
-};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 
 /// A process group does not die with its starter: Ctrl-C or `kill -9` on a test run would leave the
 /// programs behind. This is a shell that waits for the end of its input, which comes when the starter

@@ -1,11 +1,9 @@
 //! Programs are started, read, signalled and gone, each wait with a deadline.
 
-use std::{
-    fs,
-    panic::{AssertUnwindSafe, catch_unwind},
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use harness::{Program, Running, Stream};
 

@@ -1,16 +1,15 @@
 //! Which broker the demo runs on.
 
-use std::{
-    env,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::env;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use broker::Node;
 use shared::Endpoint;
 
-use crate::{install, say::say};
+use crate::install;
+use crate::say::say;
 
 /// What programs connect to when they are told nothing.
 const DEFAULT_URL: &str = "amqp://guest:guest@localhost:5672/%2f";

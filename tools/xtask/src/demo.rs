@@ -1,17 +1,16 @@
 //! `cargo xtask demo`: the programs of the tutorial at work, as real processes on a real broker.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    process::ExitCode,
-};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use broker::Node;
 
-use crate::{
-    choose_broker, exchanges, interrupt::Interrupt, programs::Programs, say::say, stage::Stage, visit,
-    workspace,
-};
+use crate::interrupt::Interrupt;
+use crate::programs::Programs;
+use crate::say::say;
+use crate::stage::Stage;
+use crate::{choose_broker, exchanges, visit, workspace};
 
 /// Plays all exchanges and says whether all was as expected.
 pub(crate) fn demo(install: bool) -> Result<ExitCode> {

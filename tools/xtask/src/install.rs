@@ -1,6 +1,8 @@
 //! Installs RabbitMQ with the machine's own package manager.
 
-use std::{env, path::Path, process::Command};
+use std::env;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 

@@ -1,16 +1,11 @@
 //! Ctrl-C during the demo: its programs are stopped, so that it fails at once and still cleans up.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    thread,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::{io, thread};
 
 use harness::Running;
-use tokio::{
-    runtime::Builder,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Whether the demo was interrupted, and what runs. Clones are the same.
 #[derive(Clone, Default)]

@@ -1,6 +1,8 @@
 //! Builds the programs of the demo and knows where they are.
 
-use std::{collections::HashMap, path::PathBuf, process::Stdio};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;

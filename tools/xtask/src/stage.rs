@@ -1,16 +1,16 @@
 //! Plays one exchange with real processes, shows what they print, and compares it with what is expected.
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use harness::{Program, Running, Stream};
 
-use crate::{
-    exchanges::{Consumer, Exchange, MANAGEMENT, Producer},
-    interrupt::Interrupt,
-    programs::Programs,
-    say::say,
-};
+use crate::exchanges::{Consumer, Exchange, MANAGEMENT, Producer};
+use crate::interrupt::Interrupt;
+use crate::programs::Programs;
+use crate::say::say;
 
 /// How long a program may take for its next line, or for its end.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,14 +1,13 @@
 //! `cargo xtask test`: everything that must hold before a change is merged.
 
-use std::{
-    process::{Command, ExitCode},
-    time::{Duration, Instant},
-};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use broker::Node;
 
-use crate::{install, say::say, workspace};
+use crate::say::say;
+use crate::{install, workspace};
 
 /// Runs all steps, up to the first that fails, and says how each went.
 pub(crate) fn test(install: bool, args: &[String]) -> Result<ExitCode> {

@@ -1,6 +1,9 @@
 //! Where the workspace is and which cargo builds it.
 
-use std::{env, ffi::OsString, path::PathBuf, process::Command};
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 

@@ -1,12 +1,11 @@
 //! One relayed connection: two sockets and what is on its way between them.
 
-use std::{
-    collections::VecDeque,
-    io::{self, ErrorKind, Read, Write},
-    net::{Shutdown, TcpStream},
-    os::fd::{AsFd, BorrowedFd},
-    time::{Duration, Instant},
-};
+use std::collections::VecDeque;
+use std::io;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 use socket2::SockRef;

@@ -1,20 +1,17 @@
 //! The relay's only thread: waits for whatever can go on, lets it go on, and obeys orders in between.
 
-use std::{
-    io::{self, Read},
-    net::{SocketAddr, TcpListener, TcpStream},
-    os::{fd::AsFd, unix::net::UnixStream},
-    sync::{Arc, mpsc},
-    time::{Duration, Instant},
-};
+use std::io;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{
-    Count, Counts, Direction,
-    link::{Link, Step, reset},
-    reserve,
-};
+use super::link::{Link, Step, reset};
+use super::{Count, Counts, Direction, reserve};
 
 /// The broker is on this machine, where a connection takes no time or is refused at once.
 const CONNECT: Duration = Duration::from_secs(1);
