@@ -213,7 +213,7 @@ fn an_exchange_that_exists_as_another_type_is_explained() -> Result<()> {
     for program in [env!("CARGO_BIN_EXE_emit_log"), env!("CARGO_BIN_EXE_receive_logs")] {
         let end = Program::new(program).args(["--url", &vhost.url()]).run().expect_code(1);
         assert_eq!(end.stdout, [""; 0]);
-        for words in ["failed to declare an exchange: 406", "inequivalent arg 'type'", "--prefix"] {
+        for words in ["Failed to declare an exchange: 406", "inequivalent arg 'type'", "--prefix"] {
             assert!(end.stderr[0].contains(words), "{:#?}", end.stderr);
         }
     }

@@ -266,7 +266,7 @@ fn a_stream_ends_in_five_ways() {
      [x] Cancel the consumer: the stream ends
      [x] Delete the queue: the stream ends
      [x] Close the channel: the stream ends
-     [x] Make a mistake on the channel: failed to receive: 406 PRECONDITION_FAILED
+     [x] Make a mistake on the channel: Failed to receive: 406 PRECONDITION_FAILED
      [x] Close the connection: the stream ends",
     );
 }
@@ -280,7 +280,7 @@ fn a_queue_is_inspected_and_not_made() -> Result<()> {
 
     let end = inspect(&["orders"]).expect_code(1);
     assert!(end.stdout.is_empty());
-    assert!(end.stderr[0].starts_with("error: failed to inspect a queue: 404 NOT_FOUND - no queue 'orders'"));
+    assert!(end.stderr[0].starts_with("error: Failed to inspect a queue: 404 NOT_FOUND - no queue 'orders'"));
     assert!(vhost.queue("orders")?.is_none());
 
     for queue in ["orders", "ann-orders"] {

@@ -468,7 +468,7 @@ async fn server_and_client_live_through_a_broker_in_trouble() -> Result<()> {
 
     node.kill()?;
     server.wait_for_error_line(|line| {
-        line.contains("rpc_server requests: cannot connect") || line.contains("lost")
+        line.contains("rpc_server requests: Failed to connect") || line.contains("lost")
     });
     node.restart()?;
     server.wait_for_error_line(|line| line.contains("rpc_server requests: connected (generation 3)"));

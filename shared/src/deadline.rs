@@ -19,7 +19,7 @@ pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// # Ok(()) }
 /// ```
 pub trait Deadline<T>: Sized {
-    /// Waits for at most [`CALL_DEADLINE`]. `step` completes the sentence "failed to …".
+    /// Waits for at most [`CALL_DEADLINE`]. `step` completes the sentence "Failed to …".
     ///
     /// # Errors
     /// [`Error::Refused`] or [`Error::Timeout`].

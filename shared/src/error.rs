@@ -22,7 +22,7 @@ pub enum Error {
     Usage(String),
 
     /// A connection could not be made: refused, no login, no such vhost, no TLS.
-    #[error("cannot connect to {}: {}", endpoint.address(), in_words(cause))]
+    #[error("Failed to connect to RabbitMQ at {}: {}", endpoint.address(), in_words(cause))]
     Connect {
         /// What was to be reached, and as whom.
         endpoint: Arc<Endpoint>,
@@ -44,18 +44,18 @@ pub enum Error {
     },
 
     /// The broker, or lapin, refused a step.
-    #[error("failed to {step}: {}", in_words(cause))]
+    #[error("Failed to {step}: {}", in_words(cause))]
     Refused {
-        /// What was being done, as the words after "failed to".
+        /// What was being done, as the words after "Failed to".
         step: &'static str,
         /// lapin's or the broker's own words.
         cause: lapin::Error,
     },
 
     /// The broker did not answer in time.
-    #[error("failed to {step}: no answer from the broker within {}", rounded(*after))]
+    #[error("Failed to {step}: no answer from the broker within {}", rounded(*after))]
     Timeout {
-        /// What was being done, as the words after "failed to".
+        /// What was being done, as the words after "Failed to".
         step: &'static str,
         /// How long it was waited for.
         after: Duration,

@@ -239,7 +239,7 @@ mod tests {
             (403, "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use", "rabbitmqctl list_consumers"),
         ] {
             let line = Error::Refused { step: "declare a queue", cause: said(code, text) }.explain();
-            assert!(line.starts_with(&format!("failed to declare a queue: {code} {text}; ")), "{line}");
+            assert!(line.starts_with(&format!("Failed to declare a queue: {code} {text}; ")), "{line}");
             assert!(line.contains(words), "{words}: {line}");
         }
     }

@@ -351,7 +351,7 @@ fn a_queue_that_exists_with_another_type_is_explained() -> anyhow::Result<()> {
         let end = Program::new(program).args(["--url", &vhost.url()]).run().expect_code(1);
         assert_eq!(end.stdout, [""; 0]);
         let error = &end.stderr[0];
-        for words in ["failed to declare a queue: 406", "inequivalent arg 'x-queue-type'", "--queue-type"] {
+        for words in ["Failed to declare a queue: 406", "inequivalent arg 'x-queue-type'", "--queue-type"] {
             assert!(error.contains(words), "{error}");
         }
     }

@@ -63,11 +63,13 @@ async fn twenty_cuts_in_a_row_leave_one_consumer_one_binding_and_no_growth() -> 
 
         publish(&ConnectionArgs::for_url(vhost.url()), "logs", "", "after the cuts").await?;
         assert_eq!(within(received.recv()).await.as_deref(), Some("after the cuts"));
-        eventually("one consumer, queue, binding and connection", || {
+        eventually("one consumer, queue, binding, connection and channel", || {
             let bindings = vhost.bindings()?;
             let bindings = bindings.iter().filter(|binding| binding["source"] == "logs").count();
-            Ok([vhost.consumers()?.len(), vhost.queues()?.len(), bindings, vhost.connections()?.len()]
-                == [1; 4])
+            let channels = broker::node().rabbitmqctl(&["-q", "list_channels", "vhost"])?;
+            let channels = channels.lines().filter(|line| *line == vhost.name()).count();
+            let counts = [vhost.consumers()?.len(), vhost.queues()?.len(), vhost.connections()?.len()];
+            Ok(bindings == 1 && channels == 1 && counts == [1; 3])
         })
         .await?;
         shutdown.request();
