@@ -61,6 +61,7 @@ fn run(args: &Args) -> Result<()> {
     for line in &args.config {
         builder = builder.config(line);
     }
+    println!("# Starting a private RabbitMQ, which takes some seconds.");
     let node = match builder.start() {
         // Interrupted while it started: that is what the user wanted.
         Err(_) if stop.load(Ordering::Relaxed) => return Ok(()),
@@ -102,8 +103,8 @@ fn introduce(node: &Node) -> io::Result<()> {
     writeln!(out, "export AMQP_URL={}", node.url())?;
     writeln!(out, "# The management page (log in as guest, guest):")?;
     writeln!(out, "{}", node.management_url())?;
-    writeln!(out, "# To ask this node something:")?;
-    writeln!(out, "{} list_queues", node.rabbitmqctl_line())?;
+    writeln!(out, "# So that rabbitmqctl asks this node:")?;
+    writeln!(out, "rabbitmqctl() {{ {} \"$@\"; }}", node.rabbitmqctl_line())?;
     writeln!(out, "# press Ctrl-C to stop")?;
     out.flush()
 }

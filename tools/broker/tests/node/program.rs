@@ -32,7 +32,8 @@ fn prints_where_it_is_and_ends_on_sigterm() -> Result<()> {
     program.line_with("press Ctrl-C to stop")?;
     assert!(broker::speaks_amqp(("127.0.0.1", port), Duration::from_secs(5)));
 
-    let listed = Command::new("sh").args(["-c", &rabbitmqctl]).output()?;
+    let listed =
+        Command::new("sh").args(["-c", &format!("{rabbitmqctl}\nrabbitmqctl list_queues")]).output()?;
     assert!(listed.status.success(), "{rabbitmqctl}\n{}", String::from_utf8_lossy(&listed.stderr));
 
     let directory = directory(&rabbitmqctl)?;
