@@ -103,7 +103,7 @@ fn introduce(node: &Node) -> io::Result<()> {
     writeln!(out, "export AMQP_URL={}", node.url())?;
     writeln!(out, "# The management page (log in as guest, guest):")?;
     writeln!(out, "{}", node.management_url())?;
-    writeln!(out, "# So that rabbitmqctl asks this node:")?;
+    writeln!(out, "# So that the commands of the pages ask this node:")?;
     writeln!(out, "rabbitmqctl() {{ {} \"$@\"; }}", node.rabbitmqctl_line())?;
     writeln!(out, "# press Ctrl-C to stop")?;
     out.flush()
