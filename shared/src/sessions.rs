@@ -39,16 +39,14 @@ impl Sessions {
             Ok(value) => return Ok(Some(value)),
             Err(error) => error,
         };
-        match error {
+        match (error, link.blocked()) {
             // The supervisor reports the loss and paces the next attempt.
-            Error::Lost(_) => Ok(None),
-            Error::Timeout { after, .. } if link.blocked().is_some() => {
-                Err(Error::Blocked { reason: link.blocked().unwrap_or_default(), after })
-            }
-            error if error.is_transient(self.worked_before()) => {
+            (Error::Lost(_), _) => Ok(None),
+            (Error::Timeout { after, .. }, Some(reason)) => Err(Error::Blocked { reason, after }),
+            (error, _) if error.is_transient(self.worked_before()) => {
                 self.pause(error, started).await.map(|()| None)
             }
-            error => Err(error),
+            (error, _) => Err(error),
         }
     }
 
