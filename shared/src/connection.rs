@@ -208,7 +208,8 @@ impl Supervisor {
                 };
             };
             let attempt = backoff.failures() + 1;
-            self.announce(State::Reconnecting { attempt, cause: Arc::new(error), next });
+            let of = if generation == 0 { 0 } else { self.retry.attempts };
+            self.announce(State::Reconnecting { attempt, of, cause: Arc::new(error), next });
             self.link.send_replace(Availability::Waiting);
             tokio::select! {
                 () = sleep(next) => {}
