@@ -12,6 +12,7 @@
 //! - [`Error`] explains itself: [`Error::hint`] is the next command to type.
 
 mod args;
+mod configuration;
 mod connection;
 mod consumer;
 mod deadline;
@@ -37,6 +38,7 @@ mod words;
 mod writes;
 
 pub use args::ConnectionArgs;
+pub use configuration::{Configuration, Scheme};
 pub use connection::Connection;
 pub use consumer::{Consumer, Tally, Verdict};
 pub use deadline::{CALL_DEADLINE, Deadline};
