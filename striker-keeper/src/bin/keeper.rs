@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         let topology = keeper_topology(&args.connection, args.queue_type, args.lazy)?;
         let connection = Connection::open(&args.connection, "keeper", &shutdown).await?;
         let outages = outages::watch(&connection);
+        topology.declare(&connection).await?;
         args.report.line("running keeper ...");
         let consumer = Consumer::new(QUEUE, args.connection.name(QUEUE)?)
             .with_workers(args.workers)
