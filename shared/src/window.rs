@@ -28,6 +28,8 @@ enum Fate {
 /// The messages of one window and what is known about them. It outlives the future that works on it.
 pub(crate) struct Window<'w, 'm> {
     messages: &'w [Message<'m>],
+    /// Whether other messages are in flight on the same channel.
+    among_others: bool,
     fates: Vec<Fate>,
     returned: Vec<BasicReturnMessage>,
 }
@@ -61,7 +63,12 @@ impl<'w, 'm> Window<'w, 'm> {
             }
             Fate::NotWritten
         });
-        Self { messages, fates: fates.collect(), returned: Vec::new() }
+        Self { messages, among_others: false, fates: fates.collect(), returned: Vec::new() }
+    }
+
+    /// Messages that share their channel with others. None of them may be mandatory.
+    pub(crate) fn among_others(messages: &'w [Message<'m>]) -> Self {
+        Self { among_others: true, ..Self::new(messages) }
     }
 
     /// Writes all messages to a channel in confirm mode, then waits for all confirms.
@@ -116,7 +123,7 @@ impl<'w, 'm> Window<'w, 'm> {
                 Outcome::NotSent(refused("publish a message"))
             }
             // The only message in flight is the one that the broker refused.
-            _ if cause.is_amqp_soft_error() && self.messages.len() == 1 => {
+            _ if cause.is_amqp_soft_error() && self.messages.len() == 1 && !self.among_others => {
                 Outcome::NotSent(refused("publish a message"))
             }
             _ => Outcome::Unknown(refused("get a confirm")),
