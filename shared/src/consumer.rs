@@ -131,7 +131,12 @@ impl Consumer {
         self.check()?;
         // Held by a worker's handler, so that a worker never has two, not even across a loss.
         let busy: Vec<_> = (0..self.workers).map(|_| Arc::new(Mutex::new(()))).collect();
-        connection.session(async |session| self.consume(&session, &busy, &handler).await).await
+        let mut sessions = connection.sessions();
+        loop {
+            if sessions.run(|session| self.consume(session, &busy, &handler)).await?.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -149,7 +154,7 @@ impl Consumer {
         format!("{} ({worker}/{})", self.name, self.workers)
     }
 
-    async fn consume<H, F>(&self, session: &Session, busy: &[Arc<Mutex<()>>], handler: &H) -> Result<()>
+    async fn consume<H, F>(&self, session: Session, busy: &[Arc<Mutex<()>>], handler: &H) -> Result<()>
     where
         H: Fn(u16, Delivery) -> F,
         F: Future<Output = Verdict> + Send + 'static,
@@ -168,7 +173,7 @@ impl Consumer {
                 .basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default())
                 .deadline("start to consume")
                 .await?;
-            workers.push(Worker { number: worker, consumer, busy, owner: self }.work(session, handler));
+            workers.push(Worker { number: worker, consumer, busy, owner: self }.work(&session, handler));
         }
         try_join_all(workers).await.map(|_| ())
     }
