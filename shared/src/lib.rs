@@ -28,6 +28,7 @@ mod message_id;
 mod program;
 mod publisher;
 mod queue_type;
+mod reserved;
 mod retry;
 mod session;
 mod sessions;

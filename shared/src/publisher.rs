@@ -2,30 +2,23 @@
 
 use std::borrow::Cow;
 use std::slice;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lapin::Channel;
-use lapin::options::ConfirmSelectOptions;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::link::{GRACE, Link};
+use crate::link::Link;
+use crate::reserved::{InDoubt, Reserved};
 use crate::retry::Backoff;
 use crate::window::{Window, windows, write_unconfirmed};
-use crate::{
-    CALL_DEADLINE, Connection, Deadline, Error, Message, Outcome, Result, RetryPolicy, State, Topology,
-};
+use crate::{CALL_DEADLINE, Connection, Error, Message, Outcome, Result, RetryPolicy, State, Topology};
 
 /// The pause before another try to reserve a channel, when the connection is up but gave none.
 const RESERVE_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a refusal may be on its way.
-const REFUSAL_TIME: Duration = Duration::from_secs(2);
-
-/// How many messages share a channel at once; of a batch, unless it is said otherwise.
+/// How many messages of a batch are in flight at once unless it is said otherwise.
 const WINDOW: usize = 1000;
 
 /// Publishes on reserved channels of a [`Connection`], whichever generation it is in.
@@ -47,16 +40,6 @@ pub struct Publisher {
     together: Kept,
     unconfirmed: Kept,
     resent: AtomicU64,
-}
-
-/// A channel and the connection it belongs to.
-struct Reserved {
-    link: Arc<Link>,
-    channel: Channel,
-    /// For those that share it.
-    places: Semaphore,
-    /// Whether it is not to be used again.
-    spoiled: AtomicBool,
 }
 
 /// A place for a channel that many use at once.
@@ -243,7 +226,7 @@ impl Publisher {
         mut window: Window<'_, '_>,
         end: Instant,
     ) -> Vec<Outcome> {
-        let in_doubt = InDoubt(Some(reserved.clone()));
+        let in_doubt = InDoubt::new(reserved);
         let late = tokio::select! {
             biased;
             done = timeout_at(end, window.publish(&reserved.channel)) => {
@@ -257,7 +240,7 @@ impl Publisher {
             None => in_doubt.settled(),
             Some(error) => {
                 // A channel in any other state is not used again.
-                let first = !reserved.spoiled.swap(true, Ordering::Relaxed);
+                let first = reserved.spoil();
                 reserved.link.suspect();
                 if first && !reserved.link.is_lost() {
                     tracing::warn!("{}: {error}; the publishing channel is replaced", self.connection.name());
@@ -412,58 +395,4 @@ fn only(mut outcomes: Vec<Outcome>) -> Outcome {
 /// Whether sending again may end better.
 fn may_pass(error: &Error) -> bool {
     matches!(error, Error::Blocked { .. }) || error.is_transient(true)
-}
-
-impl Reserved {
-    async fn open(link: Arc<Link>) -> Result<Self> {
-        let channel = link.channel().await?;
-        Ok(Self { link, channel, places: Semaphore::new(WINDOW), spoiled: AtomicBool::new(false) })
-    }
-
-    fn is_usable(&self) -> bool {
-        self.channel.status().connected() && !self.spoiled.load(Ordering::Relaxed)
-    }
-
-    fn spoil(&self) {
-        self.spoiled.store(true, Ordering::Relaxed);
-    }
-
-    async fn confirming(link: Arc<Link>) -> Result<Self> {
-        let reserved = Self::open(link).await?;
-        let confirms = reserved.channel.confirm_select(ConfirmSelectOptions::default());
-        reserved.link.unless_lost(confirms.deadline("switch on publisher confirms")).await?;
-        Ok(reserved)
-    }
-
-    /// Closes the channel, whose last answer has been seen.
-    async fn close(&self) {
-        let _ = timeout(GRACE, self.channel.close(200, "OK".into())).await;
-    }
-}
-
-/// A channel whose messages have no known outcome. Dropping it leaves the channel open for a moment more.
-///
-/// The broker may be about to refuse a message. lapin takes a channel that is closed before it has seen
-/// that refusal for a broken connection.
-struct InDoubt(Option<Arc<Reserved>>);
-
-impl InDoubt {
-    fn settled(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for InDoubt {
-    fn drop(&mut self) {
-        let Some(reserved) = self.0.take() else { return };
-        reserved.spoil();
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                tokio::select! {
-                    () = sleep(REFUSAL_TIME) => {}
-                    _ = reserved.link.lost() => {}
-                }
-            });
-        }
-    }
 }
