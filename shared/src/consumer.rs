@@ -200,14 +200,7 @@ impl Worker<'_> {
         while let Some(delivery) = writes.during(session.next(&mut self.consumer)).await?? {
             counts.received(&delivery);
             let (tag, redelivered) = (delivery.delivery_tag, delivery.redelivered);
-            let busy = writes.during(self.busy.clone().lock_owned()).await?;
-            let work = handler(self.number, delivery);
-            let (done, verdict) = oneshot::channel();
-            tokio::spawn(async move {
-                let _busy = busy;
-                // Nobody listens any more if the connection was lost meanwhile.
-                let _ = done.send(work.await);
-            });
+            let verdict = self.handle(delivery, handler);
             let settlement = match writes.during(session.cancelling(&consumer_tag, verdict)).await?? {
                 Ok(Verdict::Ack) => Settlement::Ack,
                 Ok(Verdict::Reject) => Settlement::Reject,
@@ -221,6 +214,28 @@ impl Worker<'_> {
             writes.start(tag, settlement).await?;
         }
         writes.finish().await
+    }
+
+    /// What the handler says, on a task of its own: it outlives the session if the connection is lost. An
+    /// error is a panic.
+    async fn handle<H, F>(
+        &self,
+        delivery: Delivery,
+        handler: &H,
+    ) -> Result<Verdict, oneshot::error::RecvError>
+    where
+        H: Fn(u16, Delivery) -> F,
+        F: Future<Output = Verdict> + Send + 'static,
+    {
+        let busy = self.busy.clone().lock_owned().await;
+        let work = handler(self.number, delivery);
+        let (done, verdict) = oneshot::channel();
+        tokio::spawn(async move {
+            let _busy = busy;
+            // Nobody listens any more if the connection was lost meanwhile.
+            let _ = done.send(work.await);
+        });
+        verdict.await
     }
 }
 

@@ -136,7 +136,7 @@ impl Publisher {
         let Ok(Ok(_place)) = timeout_at(end, self.places.acquire()).await else {
             return Outcome::NotSent(self.late("reserve a channel"));
         };
-        let reserved = match self.in_time(end, self.reserve_new(Reserved::confirming)).await {
+        let reserved = match self.in_time(end, self.reserve_new(end, Reserved::confirming)).await {
             Ok(reserved) => Arc::new(reserved),
             Err(error) => return Outcome::NotSent(error),
         };
@@ -156,7 +156,7 @@ impl Publisher {
     pub async fn publish_unconfirmed(&self, messages: &[Message<'_>]) -> Result<()> {
         for window in windows(messages, self.window) {
             let end = Instant::now() + self.deadline;
-            let reserved = self.in_time(end, self.keep(&self.unconfirmed, Reserved::open)).await?;
+            let reserved = self.in_time(end, self.keep(end, &self.unconfirmed, Reserved::open)).await?;
             let written = tokio::select! {
                 biased;
                 written = timeout_at(end, write_unconfirmed(&reserved.channel, window)) => {
@@ -193,7 +193,7 @@ impl Publisher {
         let Ok(Ok(_place)) = timeout_at(end, self.places.acquire()).await else {
             return not_sent(&self.late("reserve a channel"));
         };
-        let reserved = match self.in_time(end, self.reserve()).await {
+        let reserved = match self.in_time(end, self.reserve(end)).await {
             Ok(reserved) => reserved,
             Err(error) => return not_sent(&error),
         };
@@ -207,7 +207,7 @@ impl Publisher {
     /// Publishes on a channel that others use as well.
     async fn publish_together(&self, messages: &[Message<'_>]) -> Vec<Outcome> {
         let end = Instant::now() + self.deadline;
-        match self.in_time(end, self.keep(&self.together, Reserved::confirming)).await {
+        match self.in_time(end, self.keep(end, &self.together, Reserved::confirming)).await {
             Ok(reserved) => {
                 // As many as fit into a window; the semaphore is never closed.
                 let Ok(Ok(_place)) = timeout_at(end, reserved.places.acquire()).await else {
@@ -278,21 +278,22 @@ impl Publisher {
     }
 
     /// An idle channel of the present generation, or a new one.
-    async fn reserve(&self) -> Result<Arc<Reserved>> {
-        let link = self.ready_link().await?;
+    async fn reserve(&self, end: Instant) -> Result<Arc<Reserved>> {
+        let link = self.ready_link(end).await?;
         if let Some(reserved) = self.take_idle(&link) {
             return Ok(reserved);
         }
-        self.reserve_new(Reserved::confirming).await.map(Arc::new)
+        self.reserve_new(end, Reserved::confirming).await.map(Arc::new)
     }
 
     /// The channel that is kept in `place`, or a new one that is kept from now on.
     async fn keep(
         &self,
+        end: Instant,
         place: &Kept,
         open: impl AsyncFn(Arc<Link>) -> Result<Reserved>,
     ) -> Result<Arc<Reserved>> {
-        let link = self.ready_link().await?;
+        let link = self.ready_link(end).await?;
         let mut kept = place.lock().await;
         if let Some(kept) = kept.as_ref().filter(|kept| kept.link.generation == link.generation) {
             if kept.is_usable() {
@@ -300,28 +301,32 @@ impl Publisher {
             }
             self.tell_replaced(kept);
         }
-        let reserved = Arc::new(self.reserve_new(open).await?);
+        let reserved = Arc::new(self.reserve_new(end, open).await?);
         *kept = Some(reserved.clone());
         Ok(reserved)
     }
 
     /// A new channel, as soon as the connection gives one.
-    async fn reserve_new(&self, open: impl AsyncFn(Arc<Link>) -> Result<Reserved>) -> Result<Reserved> {
+    async fn reserve_new(
+        &self,
+        end: Instant,
+        open: impl AsyncFn(Arc<Link>) -> Result<Reserved>,
+    ) -> Result<Reserved> {
         loop {
-            match open(self.ready_link().await?).await {
-                Err(error) if error.is_transient(true) => sleep(RESERVE_PAUSE).await,
+            match open(self.ready_link(end).await?).await {
+                Err(error) if is_worth_waiting(&error, end) => sleep(RESERVE_PAUSE).await,
                 reserved => return reserved,
             }
         }
     }
 
     /// The present generation, once the broker takes messages and has what it needs for them.
-    async fn ready_link(&self) -> Result<Arc<Link>> {
+    async fn ready_link(&self, end: Instant) -> Result<Arc<Link>> {
         loop {
             let link = self.connection.link().await?;
             link.unblocked().await;
             match self.declare_once(&link).await {
-                Err(error) if error.is_transient(true) => sleep(RESERVE_PAUSE).await,
+                Err(error) if is_worth_waiting(&error, end) => sleep(RESERVE_PAUSE).await,
                 declared => return declared.map(|()| link),
             }
         }
@@ -390,6 +395,11 @@ impl Publisher {
 /// The outcome of a window of one message.
 fn only(mut outcomes: Vec<Outcome>) -> Outcome {
     outcomes.pop().unwrap_or(Outcome::NotSent(Error::Stopped))
+}
+
+/// Whether a step may still succeed before `end`. Its last failure tells more than that it was late.
+fn is_worth_waiting(error: &Error, end: Instant) -> bool {
+    error.is_transient(true) && Instant::now() + RESERVE_PAUSE < end
 }
 
 /// Whether sending again may end better.

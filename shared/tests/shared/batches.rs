@@ -276,3 +276,21 @@ async fn callers_whose_messages_need_not_come_back_share_a_channel() -> Result<(
     assert!(matches!(*connection.state().borrow(), State::Up { generation: 1 }));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_room_for_another_channel_is_said_in_those_words() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let args = ConnectionArgs::for_url(format!("{}?channel_max=1", vhost.url()));
+    let connection = Connection::open(&args, "one channel", &Shutdown::new()).await?;
+    queue_q().declare(&connection).await?;
+    let publisher = Publisher::new(&connection, 2).with_deadline(Duration::from_millis(500));
+    let outcome = publisher.publish(&to("k", true, b"first")).await;
+    assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
+    let outcome = publisher.publish(&to("k", false, b"second")).await;
+    let Outcome::NotSent(error) = outcome else { panic!("{outcome:?}") };
+    assert!(error.to_string().contains("the maximum number of channels"), "{error}");
+    // What has its channel goes on.
+    let outcome = publisher.publish(&to("k", true, b"third")).await;
+    assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
+    Ok(())
+}
