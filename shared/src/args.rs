@@ -112,7 +112,9 @@ impl ConnectionArgs {
         Ok(name)
     }
 
-    pub(crate) fn wait(&self) -> Duration {
+    /// How long to wait for a broker that is not up yet.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
         self.wait
     }
 
