@@ -30,8 +30,10 @@ pub(crate) type Running = Pin<Box<dyn Future<Output = Result<Finding>>>>;
 /// The kinds of checks, in their order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Group {
-    /// From the first packet to the first message.
+    /// From the first packet to the vhost.
     Connection,
+    /// A queue and a message, which all others need.
+    Basics,
     /// The patterns of this workspace.
     Patterns,
     /// What brokers have besides.
@@ -42,6 +44,7 @@ impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Connection => "connection",
+            Self::Basics => "basics",
             Self::Patterns => "patterns",
             Self::Features => "features",
         })
@@ -51,7 +54,7 @@ impl fmt::Display for Group {
 /// How much is tried.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Profile {
-    /// the connection and the patterns
+    /// the connection, the basics and the patterns
     Quick,
     /// all checks
     Full,

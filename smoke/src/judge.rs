@@ -114,6 +114,13 @@ fn hint(run: &Run, error: &Error) -> Option<String> {
             "raise the vhost's limit: rabbitmqctl set_vhost_limits -p {vhost} '{{\"max-queues\": -1}}'"
         ));
     }
+    if let Error::Returned { code: 312, exchange, .. } = error
+        && exchange.is_empty()
+    {
+        return Some(format!(
+            "somebody deleted this program's queue, or a policy made it expire: rabbitmqctl list_policies -p {vhost}"
+        ));
+    }
     if let Error::ConsumerCancelled { .. } = error {
         return Some(
             "somebody deletes queues, or the node went down: rabbitmq-diagnostics log_tail".to_owned(),

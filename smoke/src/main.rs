@@ -84,6 +84,7 @@ async fn smoke(args: &Args, shutdown: &Shutdown) -> Result<u8> {
         endpoint: args.connection.endpoint()?,
         id: random_word(),
         names: Default::default(),
+        cleaned: Default::default(),
         expires: args.expires,
         timeout: args.timeout,
         slow: args.slow,

@@ -26,7 +26,7 @@ enum Name {
     Exchange(String),
 }
 
-/// All names of a run, in the order of their making.
+/// Names in the order of their making.
 #[derive(Default)]
 pub(crate) struct Names(RefCell<Vec<Name>>);
 
@@ -41,7 +41,21 @@ pub(crate) struct Cleanup {
     pub(crate) problem: Option<String>,
 }
 
+impl Cleanup {
+    /// Takes what became of further names in.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.made += other.made;
+        self.left.extend(other.left);
+        self.problem = self.problem.take().or(other.problem);
+    }
+}
+
 impl Names {
+    /// Hands all names over to another list.
+    pub(crate) fn move_to(&self, other: &Self) {
+        other.0.borrow_mut().append(&mut self.0.borrow_mut());
+    }
+
     pub(crate) fn note_queue(&self, name: &str) {
         self.0.borrow_mut().push(Name::Queue(name.to_owned()));
     }
@@ -51,10 +65,10 @@ impl Names {
     }
 }
 
-/// Deletes whatever is left of the run, on a connection of its own, and looks whether it is gone. The
-/// connections of the checks must be closed: what is theirs alone nobody else can delete.
-pub(crate) async fn clean_up(run: &Rc<Run>) -> Cleanup {
-    let mut names = run.names.0.take();
+/// Deletes whatever is left of these names, on a connection of its own, and looks whether it is gone. The
+/// connections of their checks must be closed: what is theirs alone nobody else can delete.
+pub(crate) async fn clean_up(run: &Rc<Run>, names: &Names) -> Cleanup {
+    let mut names = names.0.take();
     names.reverse();
     let made = names.len();
     if made == 0 {

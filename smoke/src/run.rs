@@ -77,7 +77,9 @@ pub(crate) async fn run(
             () = sleep_until(options.deadline) => Ended::Deadline,
         };
         let records = runner.finish(ended).await;
-        Results { records, ended, cleanup: clean_up(run).await }
+        let mut cleanup = run.cleaned.take();
+        cleanup.add(clean_up(run, &run.names).await);
+        Results { records, ended, cleanup }
     };
     // The checks stay on this thread: what they share needs no locks.
     LocalSet::new().run_until(all).await
@@ -239,6 +241,11 @@ async fn try_often(
         }
         if over {
             break;
+        }
+        if round + 1 < repeat {
+            // So that what is left to do at the end stays small.
+            let cleanup = clean_up(run, trial.names()).await;
+            run.cleaned.borrow_mut().add(cleanup);
         }
     }
     let verdict = worst.unwrap_or_else(|| Verdict::new(Status::Skipped, "not tried"));

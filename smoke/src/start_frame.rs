@@ -77,7 +77,7 @@ pub(crate) struct Tls {
 ///
 /// # Errors
 /// Whatever the network or the handshake came to.
-pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<impl Stream> {
+pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<impl Stream + use<>> {
     let (host, port) = (endpoint.host(), endpoint.port());
     let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
     let runtime = lapin::runtime::default_runtime().map_err(io::Error::other)?;
@@ -151,26 +151,27 @@ fn text(properties: &FieldTable, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
 
     use super::*;
 
     /// What comes of a peer that answers with these bytes.
     async fn answer(bytes: Vec<u8>) -> io::Result<Broker> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("amqp://127.0.0.1:{}", listener.local_addr().unwrap().port());
-        let peer = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
+        let peer = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
             let mut header = [0; 8];
-            stream.read_exact(&mut header).await.unwrap();
+            stream.read_exact(&mut header).unwrap();
             assert_eq!(header, HEADER);
-            stream.write_all(&bytes).await.unwrap();
+            stream.write_all(&bytes).unwrap();
         });
         let stream = connect(&Endpoint::parse(&url).unwrap()).await?;
         assert!(stream.tls(0)?.is_none());
         let broker = ask(stream).await;
-        peer.await.unwrap();
+        peer.join().unwrap();
         broker
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::check::Stop;
-use crate::names::Names;
+use crate::names::{Cleanup, Names};
 use crate::start_frame::Broker;
 
 /// What all checks of a run have in common.
@@ -23,8 +23,10 @@ pub(crate) struct Run {
     pub(crate) endpoint: Endpoint,
     /// The random part of all names.
     pub(crate) id: String,
-    /// All queues and exchanges that were made.
+    /// All queues and exchanges that were made and are still to be looked for.
     pub(crate) names: Names,
+    /// What became of those that were looked for already.
+    pub(crate) cleaned: RefCell<Cleanup>,
     /// How long the broker keeps a durable queue that nobody deleted.
     pub(crate) expires: Duration,
     /// How long one check may take.
@@ -61,6 +63,13 @@ pub(crate) fn random_word() -> String {
     word
 }
 
+impl Drop for Inner {
+    /// What nobody has looked for yet is left to the end of the run, however this attempt ended.
+    fn drop(&mut self) {
+        self.names.move_to(&self.run.names);
+    }
+}
+
 /// One attempt at a check. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Trial(Rc<Inner>);
@@ -70,6 +79,7 @@ struct Inner {
     /// What its names begin with, before the user's prefix is put in front.
     stem: String,
     shutdown: Shutdown,
+    names: Names,
     step: RefCell<String>,
     states: RefCell<Vec<watch::Receiver<State>>>,
 }
@@ -85,6 +95,7 @@ impl Trial {
             run: run.clone(),
             stem,
             shutdown: Shutdown::new(),
+            names: Names::default(),
             step: RefCell::new("begin".to_owned()),
             states: RefCell::default(),
         }))
@@ -93,6 +104,11 @@ impl Trial {
     /// What all checks of this run have in common.
     pub(crate) fn run(&self) -> &Rc<Run> {
         &self.0.run
+    }
+
+    /// The queues and exchanges that it made.
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
     }
 
     /// Notes what comes next, as the words after "to"; a check that takes too long is asked for it.
@@ -111,7 +127,7 @@ impl Trial {
     /// [`Error::Usage`] if the user's prefix is too long.
     pub(crate) fn queue(&self, what: &str) -> Result<String> {
         let name = self.name(what)?;
-        self.0.run.names.note_queue(&name);
+        self.0.names.note_queue(&name);
         Ok(name)
     }
 
@@ -121,7 +137,7 @@ impl Trial {
     /// [`Error::Usage`] if the user's prefix is too long.
     pub(crate) fn exchange(&self, what: &str) -> Result<String> {
         let name = self.name(what)?;
-        self.0.run.names.note_exchange(&name);
+        self.0.names.note_exchange(&name);
         Ok(name)
     }
 
@@ -133,9 +149,9 @@ impl Trial {
         self.0.run.args.name(&format!("{}.{what}", self.0.stem))
     }
 
-    /// A text that no other message has.
+    /// A text that no other message has. Without dots, each of which would be a second of a worker's work.
     pub(crate) fn payload(&self, what: &str) -> String {
-        format!("{}: {what} {}", self.0.stem, random_word())
+        format!("{}: {what} {}", self.0.stem, random_word()).replace('.', " ")
     }
 
     /// The arguments of a queue that outlives its connection: it goes by itself when nobody uses it.

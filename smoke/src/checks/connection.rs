@@ -65,7 +65,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "queue",
         about: "a queue is declared and deleted",
-        group: Group::Connection,
+        group: Group::Basics,
         needs: &["vhost"],
         rests: Duration::ZERO,
         run: |trial| Box::pin(queue(trial)),
@@ -73,7 +73,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         name: "publish",
         about: "a message is confirmed, and the same one is got back",
-        group: Group::Connection,
+        group: Group::Basics,
         needs: &["queue"],
         rests: Duration::ZERO,
         run: |trial| Box::pin(publish_and_get(trial)),

@@ -13,6 +13,7 @@ use shared::{Deadline, QueueType, Result, Session};
 use super::BASE;
 use super::exchanges::bind;
 use super::patterns::declare_exchange;
+use super::queues::declare;
 use crate::check::{Check, Finding, Group, fault, pass};
 use crate::messages::{consume, consume_with, expect, expect_only, next, publish, same};
 use crate::trial::{Trial, feature};
@@ -55,13 +56,11 @@ impl<'t> Stage<'t> {
         arguments: Arguments,
     ) -> Result<Self> {
         let channel = &session.channel;
-        let exchange =
-            declare_exchange(trial, channel, "dlx", ExchangeKind::Fanout, FieldTable::default()).await?;
-        let (queue, dead) = (trial.queue("letters")?, trial.queue("dead")?);
-        trial.step("declare the queues");
-        let exclusive = QueueType::Exclusive.options();
-        queue_lifecycle::declare(channel, &dead, exclusive, Arguments::default().classic()).await?;
-        bind(channel, &dead, &exchange, "", FieldTable::default()).await?;
+        let (dead, queue) = (declare(trial, channel, "dead").await?, trial.queue("letters")?);
+        let none = FieldTable::default;
+        let exchange = declare_exchange(trial, channel, "dlx", ExchangeKind::Fanout, none()).await?;
+        bind(channel, &dead, &exchange, "", none()).await?;
+        trial.step("declare a queue with a dead-letter exchange");
         let arguments = arguments.dead_letter_exchange(&exchange);
         feature(queue_lifecycle::declare(channel, &queue, options, arguments).await)?;
         let dead = consume(trial, channel, &dead).await?;

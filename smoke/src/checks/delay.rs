@@ -6,13 +6,13 @@ use delayed_dlx::orders::{Order, Orders, Unpaid, WaitQueue, send};
 use delayed_dlx::x_death::{Reason, XDeath};
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;
-use queue_lifecycle::Arguments;
 use shared::{QueueType, Result, message_id};
 use tokio::time::Instant;
 
 use super::BASE;
 use super::exchanges::bind;
 use super::patterns::declare_exchange;
+use super::queues::declare;
 use crate::check::{Check, Finding, Group, fault, pass};
 use crate::judge::rounded;
 use crate::messages::{expect, same};
@@ -36,18 +36,14 @@ pub(super) const CHECKS: &[Check] = &[Check {
 async fn delay(trial: Trial) -> Result<Finding> {
     let delayed = trial.alone(async |session| {
         let channel = &session.channel;
+        let (unpaid, wait) = (declare(&trial, channel, "orders.unpaid").await?, trial.queue("orders.wait")?);
+        let arguments = FieldTable::default();
         let exchange =
-            declare_exchange(&trial, channel, "orders.dlx", ExchangeKind::Fanout, FieldTable::default());
-        let orders = Orders {
-            exchange: exchange.await?,
-            unpaid: trial.queue("orders.unpaid")?,
-            queue_type: QueueType::Exclusive,
-        };
-        let wait = WaitQueue { name: trial.queue("orders.wait")?, ttl: Some(DELAY) };
-        trial.step("declare the queues");
-        let options = QueueType::Exclusive.options();
-        queue_lifecycle::declare(channel, &orders.unpaid, options, Arguments::default().classic()).await?;
-        bind(channel, &orders.unpaid, &orders.exchange, "", FieldTable::default()).await?;
+            declare_exchange(&trial, channel, "orders.dlx", ExchangeKind::Fanout, arguments).await?;
+        bind(channel, &unpaid, &exchange, "", FieldTable::default()).await?;
+        let orders = Orders { exchange, unpaid, queue_type: QueueType::Exclusive };
+        let wait = WaitQueue { name: wait, ttl: Some(DELAY) };
+        trial.step("declare the queue to wait in");
         orders.declare_wait_queue(channel, &wait).await?;
         let mut unpaid = orders.consume(channel).await?;
         let order = Order {

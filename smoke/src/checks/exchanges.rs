@@ -5,11 +5,11 @@ use std::time::Duration;
 use lapin::options::{ExchangeBindOptions, QueueBindOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Consumer, ExchangeKind};
-use queue_lifecycle::Arguments;
-use shared::{Deadline, QueueType, Result};
+use shared::{Deadline, Result};
 
 use super::BASE;
 use super::patterns::declare_exchange;
+use super::queues::declare;
 use crate::check::{Check, Finding, Group, pass};
 use crate::messages::{consume, expect_only, publish};
 use crate::trial::{Trial, feature};
@@ -41,21 +41,17 @@ pub(super) async fn bind(
     bound.deadline("bind a queue").await
 }
 
-/// An exclusive queue that is bound to an exchange, with a consumer on it.
-async fn receiver(
+/// An exchange with a first queue that is bound to it, and a consumer on that.
+async fn exchange_with_receiver(
     trial: &Trial,
     channel: &Channel,
-    what: &str,
-    exchange: &str,
-    key: &str,
-    arguments: FieldTable,
-) -> Result<Consumer> {
-    trial.step("bind a queue");
-    let queue = trial.queue(what)?;
-    let options = QueueType::Exclusive.options();
-    queue_lifecycle::declare(channel, &queue, options, Arguments::default().classic()).await?;
-    bind(channel, &queue, exchange, key, arguments).await?;
-    consume(trial, channel, &queue).await
+    (exchange, kind, arguments): (&str, ExchangeKind, FieldTable),
+    (queue, key, binding): (&str, &str, FieldTable),
+) -> Result<(String, Consumer)> {
+    let queue = declare(trial, channel, queue).await?;
+    let exchange = declare_exchange(trial, channel, exchange, kind, arguments).await?;
+    feature(bind(channel, &queue, &exchange, key, binding).await)?;
+    Ok((exchange, consume(trial, channel, &queue).await?))
 }
 
 fn table(entries: &[(&'static str, &str)]) -> FieldTable {
@@ -66,8 +62,10 @@ fn table(entries: &[(&'static str, &str)]) -> FieldTable {
     table
 }
 
+type Entries = &'static [(&'static str, &'static str)];
+
 /// Headers that are sent, and which of the receivers `all` and `any` wants them.
-const HEADERS: [(&[(&str, &str)], bool, bool); 3] = [
+const HEADERS: [(Entries, bool, bool); 3] = [
     (&[("format", "pdf"), ("type", "report"), ("year", "2023")], true, true),
     (&[("format", "pdf"), ("type", "letter")], false, true),
     (&[("type", "letter")], false, false),
@@ -76,12 +74,14 @@ const HEADERS: [(&[(&str, &str)], bool, bool); 3] = [
 async fn headers(trial: Trial) -> Result<Finding> {
     let routed = trial.alone(async |session| {
         let channel = &session.channel;
-        let exchange =
-            declare_exchange(&trial, channel, "headers", ExchangeKind::Headers, FieldTable::default());
-        let exchange = &feature(exchange.await)?;
         let wanted = |x_match| table(&[("x-match", x_match), ("format", "pdf"), ("type", "report")]);
-        let mut all = receiver(&trial, channel, "all", exchange, "", wanted("all")).await?;
-        let mut any = receiver(&trial, channel, "any", exchange, "", wanted("any")).await?;
+        let kind = ("headers", ExchangeKind::Headers, FieldTable::default());
+        let (exchange, mut all) =
+            exchange_with_receiver(&trial, channel, kind, ("all", "", wanted("all"))).await?;
+        let exchange = &exchange;
+        let queue = declare(&trial, channel, "any").await?;
+        bind(channel, &queue, exchange, "", wanted("any")).await?;
+        let mut any = consume(&trial, channel, &queue).await?;
         let (mut for_all, mut for_any) = (Vec::new(), Vec::new());
         for (entries, matches_all, matches_any) in HEADERS {
             let body = trial.payload(&format!("{entries:?}"));
@@ -105,11 +105,11 @@ async fn exchange_binding(trial: Trial) -> Result<Finding> {
     let bodies = [trial.payload("passed on")];
     let routed = trial.alone(async |session| {
         let channel = &session.channel;
-        let source =
-            declare_exchange(&trial, channel, "source", ExchangeKind::Topic, FieldTable::default()).await?;
-        let target =
-            declare_exchange(&trial, channel, "target", ExchangeKind::Fanout, FieldTable::default()).await?;
-        let mut receiver = receiver(&trial, channel, "receiver", &target, "", FieldTable::default()).await?;
+        let none = FieldTable::default;
+        let target = ("target", ExchangeKind::Fanout, none());
+        let (target, mut receiver) =
+            exchange_with_receiver(&trial, channel, target, ("receiver", "", none())).await?;
+        let source = declare_exchange(&trial, channel, "source", ExchangeKind::Topic, none()).await?;
         trial.step("bind an exchange to an exchange");
         let bound = channel.exchange_bind(
             target.as_str().into(),
@@ -130,16 +130,13 @@ async fn alternate_exchange(trial: Trial) -> Result<Finding> {
     let [wanted, unwanted] = ["wanted", "unwanted"].map(|what| trial.payload(what));
     let routed = trial.alone(async |session| {
         let channel = &session.channel;
-        let alternate =
-            declare_exchange(&trial, channel, "alternate", ExchangeKind::Fanout, FieldTable::default())
-                .await?;
-        let mut of_alternate =
-            receiver(&trial, channel, "rest", &alternate, "", FieldTable::default()).await?;
-        let arguments = table(&[("alternate-exchange", &alternate)]);
-        let first =
-            feature(declare_exchange(&trial, channel, "first", ExchangeKind::Direct, arguments).await)?;
-        let mut of_first =
-            receiver(&trial, channel, "chosen", &first, "wanted", FieldTable::default()).await?;
+        let none = FieldTable::default;
+        let alternate = ("alternate", ExchangeKind::Fanout, none());
+        let (alternate, mut of_alternate) =
+            exchange_with_receiver(&trial, channel, alternate, ("rest", "", none())).await?;
+        let first = ("first", ExchangeKind::Direct, table(&[("alternate-exchange", &alternate)]));
+        let (first, mut of_first) =
+            exchange_with_receiver(&trial, channel, first, ("chosen", "wanted", none())).await?;
         publish(&trial, channel, &first, "wanted", &wanted).await?;
         publish(&trial, channel, &first, "unwanted", &unwanted).await?;
         expect_only(&trial, channel, &mut of_first, &[wanted]).await?;

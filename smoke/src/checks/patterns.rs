@@ -6,7 +6,7 @@ use futures_lite::StreamExt;
 use lapin::options::ExchangeDeclareOptions;
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer, ExchangeKind};
-use rpc::{ReplyTo, RpcClient, Server};
+use rpc::{CallError, ReplyTo, RpcClient, Server};
 use shared::{Connection, Deadline, Error, Publisher, QueueType, Result};
 use work_queues::Acks;
 
@@ -157,7 +157,10 @@ async fn work_queue(trial: Trial) -> Result<Finding> {
     pass("3 tasks, 1 of them redelivered")
 }
 
-/// Declares an exchange that goes with the last queue that is bound to it.
+/// Declares an exchange that goes with the last queue that is bound to it, for a binding that follows at once.
+///
+/// Both go out together: an exchange that was never bound would stay if this process were killed in between.
+/// So there is no answer to this; a refusal is the answer to the binding.
 pub(super) async fn declare_exchange(
     trial: &Trial,
     channel: &Channel,
@@ -165,9 +168,10 @@ pub(super) async fn declare_exchange(
     kind: ExchangeKind,
     arguments: FieldTable,
 ) -> Result<String> {
-    trial.step("declare an exchange");
+    trial.step("declare an exchange and bind a queue to it");
     let exchange = trial.exchange(what)?;
-    let options = ExchangeDeclareOptions { auto_delete: true, ..ExchangeDeclareOptions::default() };
+    let options =
+        ExchangeDeclareOptions { auto_delete: true, nowait: true, ..ExchangeDeclareOptions::default() };
     let declared = channel.exchange_declare(exchange.as_str().into(), kind, options, arguments);
     declared.deadline("declare an exchange").await?;
     Ok(exchange)
@@ -177,20 +181,15 @@ async fn fanout(trial: Trial) -> Result<Finding> {
     let bodies = ["one", "two"].map(|what| trial.payload(what));
     let copied = trial.alone(async |session| {
         let channel = &session.channel;
-        let exchange = declare_exchange(
-            &trial,
-            channel,
-            pubsub_fanout::EXCHANGE,
-            ExchangeKind::Fanout,
-            FieldTable::default(),
-        );
-        let exchange = &exchange.await?;
+        trial.step("declare two queues");
+        let queues =
+            [pubsub_fanout::declare_queue(channel).await?, pubsub_fanout::declare_queue(channel).await?];
+        let (name, arguments) = (pubsub_fanout::EXCHANGE, FieldTable::default());
+        let exchange = &declare_exchange(&trial, channel, name, ExchangeKind::Fanout, arguments).await?;
         let mut receivers = Vec::new();
-        for _ in 0..2 {
-            trial.step("bind a queue");
-            let queue = pubsub_fanout::declare_queue(channel).await?;
-            pubsub_fanout::bind(channel, &queue, exchange).await?;
-            receivers.push(pubsub_fanout::consume(channel, &queue).await?);
+        for queue in &queues {
+            pubsub_fanout::bind(channel, queue, exchange).await?;
+            receivers.push(pubsub_fanout::consume(channel, queue).await?);
         }
         for (number, body) in bodies.iter().enumerate() {
             trial.step("get the broker's confirm for a message");
@@ -208,22 +207,17 @@ async fn fanout(trial: Trial) -> Result<Finding> {
 async fn direct(trial: Trial) -> Result<Finding> {
     let routed = trial.alone(async |session| {
         let channel = &session.channel;
-        let exchange = declare_exchange(
-            &trial,
-            channel,
-            routing_direct::EXCHANGE,
-            ExchangeKind::Direct,
-            FieldTable::default(),
-        );
-        let exchange = &exchange.await?;
+        trial.step("declare two queues");
+        let queues =
+            [routing_direct::declare_queue(channel).await?, routing_direct::declare_queue(channel).await?];
+        let (name, arguments) = (routing_direct::EXCHANGE, FieldTable::default());
+        let exchange = &declare_exchange(&trial, channel, name, ExchangeKind::Direct, arguments).await?;
         let mut receivers = Vec::new();
-        for severities in [&["error"][..], &["info", "error"]] {
-            trial.step("bind a queue");
-            let queue = routing_direct::declare_queue(channel).await?;
+        for (queue, severities) in queues.iter().zip([&["error"][..], &["info", "error"]]) {
             for severity in severities {
-                routing_direct::bind(channel, &queue, exchange, &ShortString::from(*severity)).await?;
+                routing_direct::bind(channel, queue, exchange, &ShortString::from(*severity)).await?;
             }
-            receivers.push((severities, routing_direct::consume(channel, &queue).await?));
+            receivers.push((severities, routing_direct::consume(channel, queue).await?));
         }
         let keys = ["info", "error", "warn", "info"];
         let emit = async |key: &str, body: &str, id: &str| {
@@ -252,13 +246,15 @@ const TOPICS: [&str; 5] = ["kern.critical", "kern.info", "disk.critical", "kern"
 async fn topic(trial: Trial) -> Result<Finding> {
     let routed = trial.alone(async |session| {
         let channel = &session.channel;
-        let exchange =
-            declare_exchange(&trial, channel, topics::EXCHANGE, ExchangeKind::Topic, FieldTable::default());
-        let exchange = &exchange.await?;
-        let mut receivers = Vec::new();
+        let mut queues = Vec::new();
         for (pattern, keys) in PATTERNS {
-            trial.step("bind a queue");
-            let queue = topics::declare_queue(channel).await?;
+            trial.step("declare a queue");
+            queues.push((topics::declare_queue(channel).await?, pattern, keys));
+        }
+        let (name, arguments) = (topics::EXCHANGE, FieldTable::default());
+        let exchange = &declare_exchange(&trial, channel, name, ExchangeKind::Topic, arguments).await?;
+        let mut receivers = Vec::new();
+        for (queue, pattern, keys) in queues {
             topics::bind(channel, &queue, exchange, &pattern.into()).await?;
             receivers.push((keys, topics::consume(channel, &queue).await?));
         }
@@ -355,7 +351,11 @@ async fn serve(channel: &Channel, mut requests: Consumer, connection: &Connectio
 async fn ask(trial: &Trial, client: &RpcClient) -> Result<Vec<u64>> {
     let [zero, one, ten, thirty, most] = NUMBERS.map(|n| client.call(n, trial.run().timeout));
     let (zero, one, ten, thirty, most) = tokio::join!(zero, one, ten, thirty, most);
-    [zero, one, ten, thirty, most].into_iter().collect::<Result<_, _>>().map_err(Error::own)
+    let answers = [zero, one, ten, thirty, most].into_iter().collect::<Result<_, _>>();
+    answers.map_err(|error| match error {
+        CallError::Connection(cause) => Error::Closed(cause),
+        other => Error::own(other),
+    })
 }
 
 #[cfg(test)]

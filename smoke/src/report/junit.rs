@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Report, is_about_reach};
-use crate::check::{Fault, Status, Verdict};
+use super::Report;
+use crate::check::{Fault, Group, Status, Verdict};
 use crate::run::Record;
 
 /// The report as text. A check that could not reach the broker is an error, one that saw something wrong a
@@ -56,7 +56,7 @@ pub(crate) fn text(report: &Report) -> String {
 fn kind_of(report: &Report, record: &Record) -> Option<&'static str> {
     let Verdict { status, forbidden, .. } = &record.verdict;
     match status {
-        Status::Fail if is_about_reach(record.check.group, record.check.name) => Some("error"),
+        Status::Fail if record.check.group == Group::Connection => Some("error"),
         Status::Fail => Some("failure"),
         Status::Warn | Status::Unsupported if report.strict => Some("failure"),
         Status::Skipped if *forbidden => Some("failure"),

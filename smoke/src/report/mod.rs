@@ -67,9 +67,6 @@ impl Outcome {
     }
 }
 
-/// The checks without which there is no connection.
-const REACH: [&str; 5] = ["tcp", "tls", "broker", "login", "vhost"];
-
 impl Report {
     /// How many checks ended so.
     pub(crate) fn count(&self, status: Status) -> usize {
@@ -81,7 +78,7 @@ impl Report {
         let unreachable = self
             .records
             .iter()
-            .any(|record| record.verdict.status == Status::Fail && REACH.contains(&record.check.name));
+            .any(|record| record.verdict.status == Status::Fail && record.check.group == Group::Connection);
         match self.ended {
             Ended::Interrupted => Outcome::Interrupted,
             // A check that a deadline ends has failed for that alone.
@@ -166,11 +163,6 @@ impl Times {
 /// Milliseconds with three digits behind the point.
 pub(crate) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
-}
-
-/// Whether a group's failures are about reaching the broker rather than about what it does.
-pub(crate) fn is_about_reach(group: Group, name: &str) -> bool {
-    group == Group::Connection && REACH.contains(&name)
 }
 
 #[cfg(test)]
