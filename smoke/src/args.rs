@@ -67,6 +67,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) output_file: Option<PathBuf>,
 
+    /// Be the guard of a queue: delete it when standard input ends
+    #[arg(long = crate::guard::OPTION, hide = true)]
+    pub(crate) guard: Option<String>,
+
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

@@ -5,6 +5,7 @@
 mod args;
 mod check;
 mod checks;
+mod guard;
 mod judge;
 mod messages;
 mod names;
@@ -63,6 +64,12 @@ fn main() -> ExitCode {
         // What connections log while they are tried and broken on purpose would only confuse. An error means
         // that there is a subscriber already.
         let _ = set_global_default(NoSubscriber::new());
+    }
+    if let Some(queue) = &args.guard {
+        return shared::run(async |shutdown| {
+            guard::watch_over(queue, &args.connection, &shutdown).await?;
+            Ok(())
+        });
     }
     let code = Cell::new(INTERNAL);
     let fallback = shared::run(async |shutdown| {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lapin::options::BasicGetOptions;
-use queue_lifecycle::Arguments;
 use shared::{Deadline, Error, QueueType, Result};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -183,13 +182,18 @@ async fn publish_and_get(trial: Trial) -> Result<Finding> {
     let got = trial.alone(async |session| {
         let channel = &session.channel;
         trial.step("declare a queue");
-        let options = QueueType::Exclusive.options();
-        queue_lifecycle::declare(channel, &queue, options, Arguments::default().classic()).await?;
+        // Not exclusive: a broker that is short of memory does not notice the end of a connection, and until
+        // then nobody else could delete its queues.
+        let options = QueueType::Classic.options();
+        queue_lifecycle::declare(channel, &queue, options, trial.expiring().classic()).await?;
         let sent = Instant::now();
         publish(&trial, channel, "", &queue, &body).await?;
         trial.step("get the message back");
         let got = channel.basic_get(queue.as_str().into(), BasicGetOptions { no_ack: true });
-        Ok(got.deadline("get a message").await?.map(|got| (got, sent.elapsed())))
+        let got = got.deadline("get a message").await?.map(|got| (got, sent.elapsed()));
+        trial.step("delete a queue");
+        queue_lifecycle::delete(channel, &queue, Default::default()).await?;
+        Ok(got)
     });
     let Some((message, took)) = got.await? else {
         return Err(fault(

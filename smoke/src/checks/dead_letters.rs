@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use delayed_dlx::x_death::{Death, Reason, XDeath};
 use lapin::message::Delivery;
-use lapin::options::{BasicCancelOptions, BasicRejectOptions, QueueDeclareOptions};
+use lapin::options::{BasicCancelOptions, BasicRejectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Consumer, ExchangeKind};
 use queue_lifecycle::Arguments;
 use shared::{Deadline, QueueType, Result, Session};
 
 use super::BASE;
+use super::durable::DurableQueue;
 use super::exchanges::bind;
 use super::patterns::declare_exchange;
 use super::queues::declare;
@@ -49,20 +50,18 @@ struct Stage<'t> {
 }
 
 impl<'t> Stage<'t> {
+    /// Sets the stage around a queue that is declared with a dead-letter exchange.
     async fn set(
         trial: &'t Trial,
         session: &'t Session,
-        options: QueueDeclareOptions,
-        arguments: Arguments,
+        declare_queue: impl AsyncFnOnce(Arguments) -> Result<String>,
     ) -> Result<Self> {
         let channel = &session.channel;
-        let (dead, queue) = (declare(trial, channel, "dead").await?, trial.queue("letters")?);
+        let dead = declare(trial, channel, "dead").await?;
         let none = FieldTable::default;
         let exchange = declare_exchange(trial, channel, "dlx", ExchangeKind::Fanout, none()).await?;
         bind(channel, &dead, &exchange, "", none()).await?;
-        trial.step("declare a queue with a dead-letter exchange");
-        let arguments = arguments.dead_letter_exchange(&exchange);
-        feature(queue_lifecycle::declare(channel, &queue, options, arguments).await)?;
+        let queue = declare_queue(Arguments::default().dead_letter_exchange(&exchange)).await?;
         let dead = consume(trial, channel, &dead).await?;
         Ok(Self { trial, channel, queue, dead })
     }
@@ -102,14 +101,21 @@ impl<'t> Stage<'t> {
     }
 }
 
+/// Plays with a classic queue that has further arguments.
 async fn on_stage(
     trial: &Trial,
-    arguments: Arguments,
+    more: impl Fn(Arguments) -> Arguments,
     play: impl AsyncFnOnce(&mut Stage<'_>) -> Result<Finding>,
 ) -> Result<Finding> {
     let played = trial.alone(async |session| {
-        let mut stage =
-            Stage::set(trial, &session, QueueType::Exclusive.options(), arguments.classic()).await?;
+        let classic = async |arguments: Arguments| {
+            trial.step("declare a queue with a dead-letter exchange");
+            let (queue, options) = (trial.queue("letters")?, QueueType::Exclusive.options());
+            let arguments = more(arguments.classic());
+            feature(queue_lifecycle::declare(&session.channel, &queue, options, arguments).await)?;
+            Ok(queue)
+        };
+        let mut stage = Stage::set(trial, &session, classic).await?;
         play(&mut stage).await
     });
     played.await
@@ -117,44 +123,61 @@ async fn on_stage(
 
 async fn rejected(trial: Trial) -> Result<Finding> {
     let body = trial.payload("to be rejected");
-    let played = on_stage(&trial, Arguments::default(), async |stage| {
-        let mut letters =
-            consume_with(stage.trial, stage.channel, &stage.queue, 1, FieldTable::default()).await?;
-        stage.send(&body).await?;
-        let letter = expect(stage.trial, &mut letters, std::slice::from_ref(&body)).await?;
-        stage.reject(&letter[0], false).await?;
-        stage.expect_dead(&body, Reason::Rejected).await
-    });
+    let played = on_stage(
+        &trial,
+        |arguments| arguments,
+        async |stage| {
+            let mut letters =
+                consume_with(stage.trial, stage.channel, &stage.queue, 1, FieldTable::default()).await?;
+            stage.send(&body).await?;
+            let letter = expect(stage.trial, &mut letters, std::slice::from_ref(&body)).await?;
+            stage.reject(&letter[0], false).await?;
+            stage.expect_dead(&body, Reason::Rejected).await
+        },
+    );
     played.await
 }
 
 async fn expired(trial: Trial) -> Result<Finding> {
     let body = trial.payload("to expire");
-    let played = on_stage(&trial, Arguments::default(), async |stage| {
-        stage.trial.step("get the broker's confirm for a message");
-        let properties = BasicProperties::default().with_expiration(delayed_dlx::ttl::of_message(TTL));
-        queue_lifecycle::publish(stage.channel, "", &stage.queue, properties, body.as_bytes()).await?;
-        stage.expect_dead(&body, Reason::Expired).await
-    });
+    let played = on_stage(
+        &trial,
+        |arguments| arguments,
+        async |stage| {
+            stage.trial.step("get the broker's confirm for a message");
+            let properties = BasicProperties::default().with_expiration(delayed_dlx::ttl::of_message(TTL));
+            queue_lifecycle::publish(stage.channel, "", &stage.queue, properties, body.as_bytes()).await?;
+            stage.expect_dead(&body, Reason::Expired).await
+        },
+    );
     played.await
 }
 
 async fn maxlen(trial: Trial) -> Result<Finding> {
     let bodies = ["old", "new"].map(|what| trial.payload(what));
-    let played = on_stage(&trial, Arguments::default().max_length(1), async |stage| {
-        for body in &bodies {
-            stage.send(body).await?;
-        }
-        stage.expect_dead(&bodies[0], Reason::MaxLen).await
-    });
+    let played = on_stage(
+        &trial,
+        |arguments| arguments.max_length(1),
+        async |stage| {
+            for body in &bodies {
+                stage.send(body).await?;
+            }
+            stage.expect_dead(&bodies[0], Reason::MaxLen).await
+        },
+    );
     played.await
 }
 
 async fn delivery_limit(trial: Trial) -> Result<Finding> {
     let body = trial.payload("poison");
     let played = trial.alone(async |session| {
-        let arguments = super::queues::quorum(&trial).with("x-delivery-limit", AMQPValue::LongLongInt(LIMIT));
-        let mut stage = Stage::set(&trial, &session, QueueDeclareOptions::durable(), arguments).await?;
+        let mut durable = None;
+        let quorum = async |arguments: Arguments| {
+            let arguments = arguments.with("x-delivery-limit", AMQPValue::LongLongInt(LIMIT));
+            let queue = DurableQueue::declare(&trial, "letters", "quorum", arguments).await?;
+            Ok(durable.insert(queue).name.clone())
+        };
+        let mut stage = Stage::set(&trial, &session, quorum).await?;
         let stage = &mut stage;
         let mut letters = consume_with(&trial, stage.channel, &stage.queue, 1, FieldTable::default()).await?;
         stage.send(&body).await?;
@@ -168,8 +191,9 @@ async fn delivery_limit(trial: Trial) -> Result<Finding> {
         let cancel = stage.channel.basic_cancel(letters.tag(), BasicCancelOptions::default());
         cancel.deadline("cancel the consumer").await?;
         let finding = stage.expect_dead(&body, Reason::DeliveryLimit).await;
-        trial.step("delete a queue");
-        queue_lifecycle::delete(stage.channel, &stage.queue, Default::default()).await?;
+        if let Some(durable) = durable {
+            durable.delete(&trial, stage.channel).await?;
+        }
         finding
     });
     played.await

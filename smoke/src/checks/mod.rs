@@ -5,6 +5,7 @@ mod connection;
 mod dead_letters;
 mod delay;
 mod deprecated;
+mod durable;
 mod exchanges;
 mod lasting;
 mod limits;

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use futures_lite::StreamExt;
 use lapin::Channel;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicGetOptions, BasicRejectOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicGetOptions, BasicRejectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use queue_lifecycle::{Arguments, Counts};
 use shared::{Deadline, Error, QueueType, Result};
 
 use super::BASE;
+use super::durable::DurableQueue;
 use crate::check::{Check, Finding, Group, fault, pass};
 use crate::messages::{consume, consume_with, expect, expect_only, next, publish, publish_all, same};
 use crate::trial::{Trial, feature};
@@ -45,11 +44,6 @@ pub(super) async fn declare(trial: &Trial, channel: &Channel, what: &str) -> Res
     let options = QueueType::Exclusive.options();
     queue_lifecycle::declare(channel, &queue, options, Arguments::default().classic()).await?;
     Ok(queue)
-}
-
-/// The arguments of a quorum queue.
-pub(super) fn quorum(trial: &Trial) -> Arguments {
-    trial.expiring().with("x-queue-type", AMQPValue::LongString("quorum".into()))
 }
 
 async fn single_active(trial: Trial) -> Result<Finding> {
@@ -91,10 +85,9 @@ async fn quorum_queue(trial: Trial) -> Result<Finding> {
     let bodies = ["one", "two", "three"].map(|what| trial.payload(what));
     let played = trial.alone(async |session| {
         let channel = &session.channel;
-        let queue = trial.queue("quorum")?;
-        trial.step("declare a quorum queue");
-        let arguments = quorum(&trial).with("x-delivery-limit", AMQPValue::LongLongInt(LIMIT));
-        feature(queue_lifecycle::declare(channel, &queue, QueueDeclareOptions::durable(), arguments).await)?;
+        let limit = Arguments::default().with("x-delivery-limit", AMQPValue::LongLongInt(LIMIT));
+        let durable = DurableQueue::declare(&trial, "quorum", "quorum", limit).await?;
+        let queue = durable.name.clone();
         publish_all(&trial, channel, &queue, &bodies).await?;
         let mut consumer = consume_with(&trial, channel, &queue, 1, FieldTable::default()).await?;
         let mut deliveries = Vec::new();
@@ -126,8 +119,7 @@ async fn quorum_queue(trial: Trial) -> Result<Finding> {
         trial.step("cancel the consumer");
         let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
         cancel.deadline("cancel the consumer").await?;
-        trial.step("delete a queue");
-        queue_lifecycle::delete(channel, &queue, Default::default()).await
+        durable.delete(&trial, channel).await
     });
     played.await?;
     pass("dropped after 2 deliveries, as x-delivery-limit asks")
@@ -137,11 +129,8 @@ async fn stream(trial: Trial) -> Result<Finding> {
     let bodies = ["one", "two", "three"].map(|what| trial.payload(what));
     let played = trial.alone(async |session| {
         let channel = &session.channel;
-        let queue = trial.queue("stream")?;
-        trial.step("declare a stream");
-        // Streams know no x-expires.
-        let arguments = Arguments::default().with("x-queue-type", AMQPValue::LongString("stream".into()));
-        feature(queue_lifecycle::declare(channel, &queue, QueueDeclareOptions::durable(), arguments).await)?;
+        let durable = DurableQueue::declare(&trial, "stream", "stream", Arguments::default()).await?;
+        let queue = durable.name.clone();
         publish_all(&trial, channel, &queue, &bodies).await?;
         for _ in 0..2 {
             let mut first = FieldTable::default();
@@ -156,8 +145,7 @@ async fn stream(trial: Trial) -> Result<Finding> {
             let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
             cancel.deadline("cancel the consumer").await?;
         }
-        trial.step("delete a stream");
-        queue_lifecycle::delete(channel, &queue, Default::default()).await
+        durable.delete(&trial, channel).await
     });
     played.await?;
     pass("3 messages, read twice")

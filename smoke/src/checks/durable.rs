@@ -1,0 +1,54 @@
+//! Queues that outlive their connection, and yet do not stay.
+
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::AMQPValue;
+use queue_lifecycle::Arguments;
+use shared::{Error, Result};
+
+use crate::guard::Guard;
+use crate::trial::{Trial, feature};
+
+/// A durable queue, to be deleted with [`DurableQueue::delete`].
+pub(super) struct DurableQueue {
+    pub(super) name: String,
+    guard: Guard,
+}
+
+impl DurableQueue {
+    /// Declares a queue of this type, which the broker deletes when nobody uses it, or a guard if the broker
+    /// knows no expiry for this type.
+    pub(super) async fn declare(
+        trial: &Trial,
+        what: &str,
+        queue_type: &str,
+        arguments: Arguments,
+    ) -> Result<Self> {
+        let name = trial.queue(what)?;
+        trial.step(format!("declare a queue of type {queue_type}"));
+        let arguments = arguments.with("x-queue-type", AMQPValue::LongString(queue_type.into()));
+        let declare = async |arguments: Arguments| {
+            let declared = trial.alone(async |session| {
+                let options = QueueDeclareOptions::durable();
+                queue_lifecycle::declare(&session.channel, &name, options, arguments).await
+            });
+            declared.await.map(drop)
+        };
+        let guard = match declare(arguments.clone().expires(trial.run().expires)).await {
+            Err(error) if error.code() == Some(406) && error.to_string().contains("'x-expires'") => {
+                let guard = Guard::over(&name).map_err(Error::own)?;
+                feature(declare(arguments).await)?;
+                guard
+            }
+            declared => feature(declared).map(|()| Guard::none())?,
+        };
+        Ok(Self { name, guard })
+    }
+
+    /// Deletes the queue.
+    pub(super) async fn delete(self, trial: &Trial, channel: &lapin::Channel) -> Result<()> {
+        trial.step("delete a queue");
+        queue_lifecycle::delete(channel, &self.name, QueueDeleteOptions::default()).await?;
+        self.guard.release();
+        Ok(())
+    }
+}
