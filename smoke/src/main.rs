@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            let _ = error.print();
+            print_usage(&error);
             return if error.use_stderr() {
                 ExitCode::from(usage_code(for_nagios()))
             } else {
@@ -148,6 +148,20 @@ fn fail(args: &Args, error: &anyhow::Error) -> u8 {
         Output::Nagios => UNKNOWN,
         _ => INTERNAL,
     }
+}
+
+/// Prints what clap has to say, without the passwords of URLs: one that stands where none is expected would
+/// be shown.
+fn print_usage(error: &clap::Error) {
+    let text = error.render().to_string();
+    let shown = std::env::args().fold(text.clone(), |text, word| match (word.find("://"), word.rfind('@')) {
+        (Some(scheme), Some(host)) if scheme < host => {
+            text.replace(&word, &format!("{}://…{}", &word[..scheme], &word[host..]))
+        }
+        _ => text,
+    });
+    // Nothing can be done if it cannot be written.
+    let _ = if shown == text { error.print() } else { write!(io::stderr(), "{shown}") };
 }
 
 fn usage_code(for_nagios: bool) -> u8 {
