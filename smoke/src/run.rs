@@ -293,3 +293,103 @@ async fn still_there(run: &Run) -> Result<(), String> {
     shutdown.close_connections().await;
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::options::QueueDeclareOptions;
+    use shared::ConnectionArgs;
+
+    use super::*;
+    use crate::check::{Finding, pass};
+    use crate::trial::random_word;
+
+    /// Keeps nothing.
+    struct Silent;
+
+    impl Progress for Silent {
+        fn begins(&mut self, _: &Check, _: usize, _: usize) {}
+        fn ended(&mut self, _: &Record) {}
+    }
+
+    const fn check(
+        name: &'static str,
+        needs: &'static [&'static str],
+        run: fn(Trial) -> crate::check::Running,
+    ) -> Check {
+        Check { name, about: "", group: Group::Features, needs, rests: Duration::ZERO, run }
+    }
+
+    /// Makes a queue that stays.
+    async fn make_a_queue(trial: &Trial) -> shared::Result<Finding> {
+        let queue = trial.queue("left")?;
+        let made = trial.alone(async |session| {
+            let options = QueueDeclareOptions::durable();
+            queue_lifecycle::declare(&session.channel, &queue, options, trial.expiring().classic()).await
+        });
+        made.await?;
+        pass("")
+    }
+
+    static CHECKS: [Check; 4] = [
+        check("panics", &[], |trial| {
+            Box::pin(async move {
+                make_a_queue(&trial).await?;
+                trial.step("do the impossible");
+                panic!("a test panics");
+            })
+        }),
+        check("hangs", &[], |trial| {
+            Box::pin(async move {
+                make_a_queue(&trial).await?;
+                trial.step("wait for ever");
+                std::future::pending().await
+            })
+        }),
+        check("fine", &[], |trial| Box::pin(async move { make_a_queue(&trial).await })),
+        check("needy", &["panics"], |_| Box::pin(async { pass("") })),
+    ];
+
+    /// Runs the checks; how each ended, with its note, and what became of the names.
+    async fn results(url: &str, jobs: usize) -> (Vec<(Status, String)>, Cleanup) {
+        let args = ConnectionArgs::for_url(url);
+        let minute = Duration::from_secs(60);
+        let given = Rc::new(Run {
+            endpoint: args.endpoint().unwrap(),
+            args,
+            id: random_word(),
+            names: Default::default(),
+            cleaned: Default::default(),
+            expires: minute,
+            timeout: Duration::from_secs(2),
+            slow: minute,
+            patience: Instant::now(),
+            broker: Default::default(),
+        });
+        let plan: Vec<_> = CHECKS.iter().collect();
+        let options = Options { repeat: 1, jobs, deadline: Instant::now() + minute };
+        let results = run(&plan, &given, &options, &Shutdown::new(), &mut Silent).await;
+        assert_eq!(results.ended, Ended::Completely);
+        let records = results.records.into_iter().map(|record| (record.verdict.status, record.verdict.note));
+        (records.collect(), results.cleanup)
+    }
+
+    #[tokio::test]
+    async fn a_check_that_panics_or_hangs_fails_alone_and_leaves_nothing() {
+        let vhost = broker::node().vhost().unwrap();
+        for jobs in [1, 4] {
+            let (records, cleanup) = results(&vhost.url(), jobs).await;
+            let [panics, hangs, fine, needy] = &records[..] else { panic!("{records:?}") };
+            assert_eq!(panics.0, Status::Fail);
+            assert!(
+                panics.1.contains("to do the impossible; seen: a fault of this program: a test panics"),
+                "{panics:?}"
+            );
+            assert_eq!(hangs.0, Status::Fail);
+            assert!(hangs.1.contains("to wait for ever within 2s; seen: nothing"), "{hangs:?}");
+            assert_eq!(fine.0, Status::Pass);
+            assert_eq!(needy, &(Status::Skipped, "needs panics, which did not pass".to_owned()));
+            assert_eq!((cleanup.made, &*cleanup.left, &cleanup.problem), (3, &[][..], &None));
+        }
+        assert!(vhost.queues().unwrap().is_empty());
+    }
+}
