@@ -20,10 +20,10 @@ pub(crate) struct Args {
     pub(crate) list: bool,
 
     /// How much to try
-    #[arg(long, value_enum, default_value = "full", hide_default_value = false)]
+    #[arg(long, value_enum, default_value = "full")]
     pub(crate) profile: Profile,
 
-    /// Only these checks or groups, with what they need; separated by commas
+    /// Only these checks or groups (see --list), with what they need; separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
 

@@ -4,6 +4,7 @@
 
 use std::env;
 use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -32,7 +33,7 @@ impl Guard {
     /// # Errors
     /// If no process can be started.
     pub(crate) fn over(queue: &str) -> io::Result<Self> {
-        let mut command = Command::new(env::current_exe()?);
+        let mut command = Command::new(this_program()?);
         command.args(env::args_os().skip(1)).arg(format!("--{OPTION}={queue}"));
         // A signal to all processes of a terminal is not for the guard.
         #[cfg(unix)]
@@ -48,6 +49,12 @@ impl Guard {
             let _ = child.wait();
         }
     }
+}
+
+/// On Linux by a name that holds even when the file was replaced meanwhile, as an upgrade does.
+fn this_program() -> io::Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() { Ok(running.to_owned()) } else { env::current_exe() }
 }
 
 impl Drop for Guard {

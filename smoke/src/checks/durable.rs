@@ -3,8 +3,9 @@
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::AMQPValue;
 use queue_lifecycle::Arguments;
-use shared::{Error, Result};
+use shared::Result;
 
+use crate::check::Stop;
 use crate::guard::Guard;
 use crate::trial::{Trial, feature};
 
@@ -35,7 +36,9 @@ impl DurableQueue {
         };
         let guard = match declare(arguments.clone().expires(trial.run().expires)).await {
             Err(error) if error.code() == Some(406) && error.to_string().contains("'x-expires'") => {
-                let guard = Guard::over(&name).map_err(Error::own)?;
+                let guard = Guard::over(&name).map_err(|error| {
+                    Stop::Skip(format!("this broker knows no x-expires for it, and the process that would delete it instead cannot be started: {error}"))
+                })?;
                 feature(declare(arguments).await)?;
                 guard
             }

@@ -4,8 +4,10 @@
 
 mod frame_relay;
 mod leftovers;
+mod page;
 mod permissions;
 mod reports;
 mod sabotage;
 mod sound;
 mod support;
+mod tls;
