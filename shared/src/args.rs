@@ -52,13 +52,16 @@ pub struct ConnectionArgs {
 }
 
 impl ConnectionArgs {
+    /// How long the first connection is tried for unless it is said otherwise.
+    pub(crate) const WAIT: Duration = Duration::from_secs(10);
+
     /// The same options from code: the defaults, but for the URL.
     #[must_use]
     pub fn for_url(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
             prefix: String::new(),
-            wait: Duration::from_secs(10),
+            wait: Self::WAIT,
             reconnect_attempts: RetryPolicy::default().attempts,
             reconnect_interval: RetryPolicy::default().interval,
             ca_cert: None,

@@ -50,14 +50,24 @@ impl Connection {
     /// broker answers within `--wait`, with [`Error::Connect`] at once if trying again cannot help.
     /// [`Error::Stopped`] on shutdown.
     pub async fn open(args: &ConnectionArgs, name: &str, shutdown: &Shutdown) -> Result<Self> {
+        Self::start(args.endpoint()?, name, args.wait(), args.retry(), shutdown).await
+    }
+
+    pub(crate) async fn start(
+        endpoint: Endpoint,
+        name: &str,
+        wait: Duration,
+        retry: RetryPolicy,
+        shutdown: &Shutdown,
+    ) -> Result<Self> {
         let (link, link_seen) = watch::channel(Availability::Waiting);
         let (state, state_seen) = watch::channel(State::Connecting);
         let closing = shutdown.closing();
         let supervisor = Supervisor {
-            endpoint: Arc::new(args.endpoint()?),
+            endpoint: Arc::new(endpoint),
             name: name.into(),
-            wait: args.wait(),
-            retry: args.retry(),
+            wait,
+            retry,
             link,
             state,
             shutdown: shutdown.clone(),
@@ -66,7 +76,7 @@ impl Connection {
         let connection = Self {
             link: link_seen,
             state: state_seen,
-            retry: args.retry(),
+            retry,
             name: name.into(),
             shutdown: shutdown.clone(),
             _closing: Arc::new(closing.drop_guard()),
@@ -208,7 +218,8 @@ impl Supervisor {
                 };
             };
             let attempt = backoff.failures() + 1;
-            self.announce(State::Reconnecting { attempt, cause: Arc::new(error), next });
+            let of = if generation == 0 { 0 } else { self.retry.attempts };
+            self.announce(State::Reconnecting { attempt, of, cause: Arc::new(error), next });
             self.link.send_replace(Availability::Waiting);
             tokio::select! {
                 () = sleep(next) => {}

@@ -11,7 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use url::Url;
 
-use crate::{Error, Result};
+use crate::{Configuration, Error, Result, Scheme};
 
 /// Seconds between heartbeats unless the URL says otherwise: a silent broker is noticed after two of them.
 const HEARTBEAT: u16 = 10;
@@ -97,28 +97,62 @@ impl Endpoint {
         Ok(Self { uri, tls: OwnedTLSConfig::default(), connect_deadline })
     }
 
+    /// The broker that a [`Configuration`]'s plain fields name.
+    pub(crate) fn from_fields(fields: &Configuration) -> Result<Self> {
+        let scheme = match fields.scheme {
+            Scheme::Amqp => AMQPScheme::AMQP,
+            Scheme::Amqps => AMQPScheme::AMQPS,
+        };
+        if fields.host.is_empty() || fields.host.contains(['/', '@', '[', ' ']) {
+            return Err(Error::usage(format!("the host '{}' is no name and no address", fields.host)));
+        }
+        let port = match fields.port {
+            0 => scheme.default_port(),
+            port => port,
+        };
+        let vhost = if fields.vhost.is_empty() { "/" } else { &fields.vhost };
+        let userinfo = AMQPUserInfo { username: fields.user.clone(), password: fields.password.clone() };
+        let authority = AMQPAuthority { userinfo, host: fields.host.clone(), port };
+        let uri = AMQPUri { scheme, authority, vhost: vhost.to_owned(), query: default_query() };
+        Ok(Self { uri, tls: OwnedTLSConfig::default(), connect_deadline: CONNECT_DEADLINE })
+    }
+
     /// Reads the files for TLS, so that a wrong one is named before anything connects.
     ///
     /// # Errors
     /// [`Error::Usage`] if a file cannot be read or holds no such PEM, if only one of the client's
     /// certificate and key is given, or if any is given for a URL that is not `amqps://`.
-    pub fn with_tls(mut self, files: &TlsFiles) -> Result<Self> {
-        let TlsFiles { ca_cert, client_cert, client_key } = files;
+    pub fn with_tls(self, files: &TlsFiles) -> Result<Self> {
+        let read =
+            |option, path: &Option<PathBuf>| path.as_ref().map(|path| Pem::read(option, path)).transpose();
+        self.with_pem(
+            read("--ca-cert", &files.ca_cert)?,
+            read("--client-cert", &files.client_cert)?,
+            read("--client-key", &files.client_key)?,
+        )
+    }
+
+    /// Checks the parts of TLS, so that a wrong one is named before anything connects.
+    pub(crate) fn with_pem(
+        mut self,
+        ca_cert: Option<Pem>,
+        client_cert: Option<Pem>,
+        client_key: Option<Pem>,
+    ) -> Result<Self> {
         let any = ca_cert.is_some() || client_cert.is_some() || client_key.is_some();
         if any && self.uri.scheme != AMQPScheme::AMQPS {
             return Err(Error::usage("certificates are given, but the broker URL is not amqps://"));
         }
-        if let Some(path) = ca_cert {
-            self.tls.cert_chain = Some(certificates("--ca-cert", path)?);
-        }
+        self.tls.cert_chain = ca_cert.map(Pem::certificates).transpose()?;
         self.tls.identity = match (client_cert, client_key) {
-            (Some(cert), Some(key)) => Some(OwnedIdentity::PKCS8 {
-                pem: certificates("--client-cert", cert)?.into_bytes(),
-                key: private_key("--client-key", key)?,
-            }),
+            (Some(cert), Some(key)) => {
+                Some(OwnedIdentity::PKCS8 { pem: cert.certificates()?.into_bytes(), key: key.private_key()? })
+            }
             (None, None) => None,
             _ => {
-                return Err(Error::usage("--client-cert and --client-key go together: give both or neither"));
+                return Err(Error::usage(
+                    "a client certificate and its key (--client-cert, --client-key) go together: give both or neither",
+                ));
             }
         };
         Ok(self)
@@ -218,17 +252,17 @@ fn vhost(url: &Url) -> Result<String> {
     }
 }
 
+fn default_query() -> AMQPQueryString {
+    AMQPQueryString { heartbeat: Some(HEARTBEAT), frame_max: Some(FRAME_MAX), ..AMQPQueryString::default() }
+}
+
 fn parameters(url: &Url) -> Result<(AMQPQueryString, Duration)> {
     fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T> {
         value.parse().map_err(|_| {
             Error::usage(format!("the broker URL's {key}={value} is not a number, or too large"))
         })
     }
-    let mut query = AMQPQueryString {
-        heartbeat: Some(HEARTBEAT),
-        frame_max: Some(FRAME_MAX),
-        ..AMQPQueryString::default()
-    };
+    let mut query = default_query();
     let mut deadline = CONNECT_DEADLINE;
     for (key, value) in url.query_pairs() {
         match &*key {
@@ -252,25 +286,35 @@ fn parameters(url: &Url) -> Result<(AMQPQueryString, Duration)> {
     Ok((query, deadline))
 }
 
-fn read(option: &str, path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::usage(format!("{option} {}: {error}", path.display())))
+/// PEM text and what to call it in an error.
+pub(crate) struct Pem {
+    pub(crate) name: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
-fn certificates(option: &str, path: &Path) -> Result<String> {
-    let bytes = read(option, path)?;
-    let mut certificates = CertificateDer::pem_slice_iter(&bytes).peekable();
-    let readable = certificates.peek().is_some() && certificates.all(|certificate| certificate.is_ok());
-    match String::from_utf8(bytes) {
-        Ok(pem) if readable => Ok(pem),
-        _ => Err(Error::usage(format!("{option} {}: no PEM certificate in it", path.display()))),
+impl Pem {
+    fn read(option: &str, path: &Path) -> Result<Self> {
+        let name = format!("{option} {}", path.display());
+        match std::fs::read(path) {
+            Ok(bytes) => Ok(Self { name, bytes }),
+            Err(error) => Err(Error::usage(format!("{name}: {error}"))),
+        }
     }
-}
 
-fn private_key(option: &str, path: &Path) -> Result<Vec<u8>> {
-    let bytes = read(option, path)?;
-    match PrivateKeyDer::from_pem_slice(&bytes) {
-        Ok(_) => Ok(bytes),
-        Err(_) => Err(Error::usage(format!("{option} {}: no PEM private key in it", path.display()))),
+    fn certificates(self) -> Result<String> {
+        let mut certificates = CertificateDer::pem_slice_iter(&self.bytes).peekable();
+        let readable = certificates.peek().is_some() && certificates.all(|certificate| certificate.is_ok());
+        match String::from_utf8(self.bytes) {
+            Ok(pem) if readable => Ok(pem),
+            _ => Err(Error::usage(format!("{}: no PEM certificate in it", self.name))),
+        }
+    }
+
+    fn private_key(self) -> Result<Vec<u8>> {
+        match PrivateKeyDer::from_pem_slice(&self.bytes) {
+            Ok(_) => Ok(self.bytes),
+            Err(_) => Err(Error::usage(format!("{}: no PEM private key in it", self.name))),
+        }
     }
 }
 

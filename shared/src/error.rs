@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why something did not work. The text is one line and never holds a password; [`Error::hint`] says what
 /// to do about it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An option or setting is wrong. Found before anything connects; programs exit with 2.
@@ -114,7 +114,7 @@ pub enum Error {
 
     /// A session ended with an error of its own, which no reconnecting can cure.
     #[error(transparent)]
-    Own(Box<dyn std::error::Error + Send + Sync>),
+    Own(Arc<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
@@ -125,7 +125,7 @@ impl Error {
 
     /// An error of a session's own: the session ends with it instead of being run again.
     pub fn own(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Own(error.into())
+        Self::Own(Arc::from(error.into()))
     }
 
     /// The reply code with which the broker refused, if it did: 403, 404, 406, 530, …

@@ -12,13 +12,16 @@
 //! - [`Error`] explains itself: [`Error::hint`] is the next command to type.
 
 mod args;
+mod configuration;
 mod connection;
+mod consumer;
 mod deadline;
 mod endpoint;
 mod error;
 mod explain;
 mod link;
 mod log;
+mod message;
 mod message_id;
 mod program;
 mod publisher;
@@ -29,20 +32,27 @@ mod sessions;
 mod shutdown;
 mod signals;
 mod state;
+mod topology;
+mod window;
 mod words;
+mod writes;
 
 pub use args::ConnectionArgs;
+pub use configuration::{Configuration, Scheme};
 pub use connection::Connection;
+pub use consumer::{Consumer, Tally, Verdict};
 pub use deadline::{CALL_DEADLINE, Deadline};
 pub use endpoint::{Endpoint, TlsFiles};
 pub use error::{Error, Result};
+pub use message::{Message, Outcome, confirmed};
 pub use message_id::message_id;
 pub use program::{print_line, run};
-pub use publisher::{Message, Outcome, Publisher, confirmed};
+pub use publisher::Publisher;
 pub use queue_type::QueueType;
 pub use retry::RetryPolicy;
 pub use session::Session;
 pub use sessions::Sessions;
 pub use shutdown::{SHUTDOWN_DEADLINE, Shutdown};
 pub use state::State;
+pub use topology::{Binding, Exchange, Overflow, Queue, Topology};
 pub use words::text;

@@ -1,17 +1,23 @@
 //! Publishing that tells what became of each message.
 
+use std::borrow::Cow;
+use std::slice;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation, ErrorKind};
+use lapin::Channel;
+use lapin::options::ConfirmSelectOptions;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::link::Link;
-use crate::{CALL_DEADLINE, Connection, Deadline, Error, Result, State};
+use crate::link::{GRACE, Link};
+use crate::retry::Backoff;
+use crate::window::{Window, windows, write_unconfirmed};
+use crate::{
+    CALL_DEADLINE, Connection, Deadline, Error, Message, Outcome, Result, RetryPolicy, State, Topology,
+};
 
 /// The pause before another try to reserve a channel, when the connection is up but gave none.
 const RESERVE_PAUSE: Duration = Duration::from_millis(50);
@@ -19,75 +25,84 @@ const RESERVE_PAUSE: Duration = Duration::from_millis(50);
 /// How long a refusal may be on its way.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
-/// A message on its way to an exchange.
-#[derive(Clone, Debug)]
-pub struct Message<'m> {
-    /// The exchange; empty for the default one, whose routing keys are queue names.
-    pub exchange: &'m str,
-    /// What the exchange routes by. At most 255 bytes.
-    pub routing_key: &'m str,
-    /// Whether a message without a queue to go to comes back, as [`Outcome::Returned`], or is dropped.
-    pub mandatory: bool,
-    /// Content type, delivery mode, ids and so on.
-    pub properties: BasicProperties,
-    /// The payload, which the broker never looks at.
-    pub body: &'m [u8],
-}
+/// How many messages of a batch are in flight at once unless it is said otherwise.
+const WINDOW: usize = 1000;
 
-/// What became of a message.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The broker has dealt with it: every queue that it was routed to has it, on disk where message and
-    /// queue are durable. A message that is not mandatory may have been routed to none.
-    Confirmed,
-    /// It was mandatory and no queue wanted it.
-    Returned {
-        /// AMQP's reply code, 312 for no route.
-        code: u16,
-        /// The broker's words.
-        text: String,
-    },
-    /// The broker could not take it, for instance because a queue is full.
-    Nacked,
-    /// It never left, or the broker refused it: sending it again cannot make two of it.
-    NotSent(Error),
-    /// It left, and the answer did not come: it may or may not have arrived.
-    Unknown(Error),
-}
-
-/// Publishes confirmed messages on reserved channels of a [`Connection`], whichever generation it is in.
+/// Publishes on reserved channels of a [`Connection`], whichever generation it is in.
 ///
-/// One message at a time is in flight on each channel, which makes the outcome of each exact: lapin hands
-/// a returned message to whichever confirm comes next. Keep one publisher and share it.
+/// One message, or one batch, at a time is in flight on each channel, which makes the outcome of each exact:
+/// lapin hands a returned message to whichever confirm comes next. Keep one publisher and share it.
 pub struct Publisher {
     connection: Connection,
     deadline: Duration,
+    window: usize,
+    resends: u32,
+    topology: Topology,
+    /// The generation in which the topology was last declared.
+    declared: tokio::sync::Mutex<u64>,
     places: Semaphore,
     idle: Mutex<Vec<Arc<Reserved>>>,
+    unconfirmed: Mutex<Option<Arc<Reserved>>>,
+    resent: AtomicU64,
 }
 
-/// A channel in confirm mode and the connection it belongs to.
+/// A channel and the connection it belongs to.
 struct Reserved {
     link: Arc<Link>,
     channel: Channel,
 }
 
 impl Publisher {
-    /// At most `channels` messages are in flight at once; further ones wait their turn. At least 1.
+    /// At most `channels` messages or batches are in flight at once; further ones wait their turn. At least 1.
     #[must_use]
     pub fn new(connection: &Connection, channels: usize) -> Self {
         Self {
             connection: connection.clone(),
             deadline: CALL_DEADLINE,
+            window: WINDOW,
+            resends: 0,
+            topology: Topology::default(),
+            declared: tokio::sync::Mutex::default(),
             places: Semaphore::new(channels.max(1)),
             idle: Mutex::default(),
+            unconfirmed: Mutex::default(),
+            resent: AtomicU64::new(0),
         }
     }
 
-    /// The same publisher with another limit for each message than [`CALL_DEADLINE`].
+    /// The same publisher with another limit for each message, or window of a batch, than [`CALL_DEADLINE`].
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// The same publisher with another number of messages in flight in a batch than 1000. At least 1.
+    #[must_use]
+    pub fn with_window(self, messages: usize) -> Self {
+        Self { window: messages.max(1), ..self }
+    }
+
+    /// The same publisher, which declares `topology` before it publishes in each generation, and again once
+    /// an exchange is missing.
+    #[must_use]
+    pub fn with_topology(self, topology: Topology) -> Self {
+        Self { topology, ..self }
+    }
+
+    /// The same publisher, which sends a message again, up to `times` times, when it was not sent or its
+    /// outcome is unknown and another try may end better.
+    ///
+    /// That is delivery *at least once*: what was unknown may arrive twice, with the same message id (one
+    /// is made up where there is none), and later than what was published after it.
+    #[must_use]
+    pub fn with_resends(self, times: u32) -> Self {
+        Self { resends: times, ..self }
+    }
+
+    /// How often a message was sent again so far.
+    #[must_use]
+    pub fn resent(&self) -> u64 {
+        self.resent.load(Ordering::Relaxed)
     }
 
     /// Publishes a message and waits for what becomes of it, up to the deadline. While there is no
@@ -95,56 +110,246 @@ impl Publisher {
     ///
     /// Dropping the future leaves the outcome unknown and costs the channel. Needs a tokio runtime.
     pub async fn publish(&self, message: &Message<'_>) -> Outcome {
+        let messages = self.identified(slice::from_ref(message));
+        let mut outcomes = self.publish_window(&messages).await;
+        // A window of one message has one outcome.
+        let outcome = outcomes.pop().unwrap_or(Outcome::NotSent(Error::Stopped));
+        self.resend(&messages[0], outcome).await
+    }
+
+    /// Publishes many messages, in order, on one channel, and tells what became of each. A window of them is
+    /// in flight at once; the deadline is for each window.
+    ///
+    /// Mandatory messages need a message id each, and get one where they have none: a returned message is
+    /// known by it.
+    pub async fn publish_batch(&self, messages: &[Message<'_>]) -> Vec<Outcome> {
+        let messages = self.identified(messages);
+        let mut outcomes = Vec::with_capacity(messages.len());
+        for window in windows(&messages, self.window) {
+            for (message, outcome) in window.iter().zip(self.publish_window(window).await) {
+                outcomes.push(self.resend(message, outcome).await);
+            }
+        }
+        outcomes
+    }
+
+    /// Publishes a message on a channel that is opened for it and closed after it: what publishing with
+    /// confirms costs without reserved channels.
+    pub async fn publish_on_new_channel(&self, message: &Message<'_>) -> Outcome {
         let end = Instant::now() + self.deadline;
-        // The semaphore is never closed, so an error is a timeout.
         let Ok(Ok(_place)) = timeout_at(end, self.places.acquire()).await else {
             return Outcome::NotSent(self.late("reserve a channel"));
         };
-        let reserved = match timeout_at(end, self.reserve()).await {
-            Ok(Ok(reserved)) => reserved,
-            Ok(Err(error)) => return Outcome::NotSent(error),
-            Err(_) => return Outcome::NotSent(self.late("reserve a channel")),
+        let reserved = match self.in_time(end, self.reserve_new(Reserved::confirming)).await {
+            Ok(reserved) => Arc::new(reserved),
+            Err(error) => return Outcome::NotSent(error),
         };
-        let in_doubt = InDoubt(Some(reserved.clone()));
-        let outcome = tokio::select! {
-            biased;
-            outcome = timeout_at(end, reserved.publish(message)) => {
-                outcome.unwrap_or_else(|_| Outcome::Unknown(self.late("get the broker's confirm")))
-            }
-            cause = reserved.link.lost() => Outcome::Unknown(Error::Lost(cause)),
-        };
-        match &outcome {
-            Outcome::Confirmed | Outcome::Returned { .. } | Outcome::Nacked => {
-                in_doubt.settled();
-                self.idle().push(reserved);
-            }
-            // A channel in any other state is not used again.
-            Outcome::NotSent(_) | Outcome::Unknown(_) => reserved.link.suspect(),
+        let outcome = self.settle(&reserved, slice::from_ref(message), end).await.pop();
+        let outcome = outcome.unwrap_or(Outcome::NotSent(Error::Stopped));
+        if outcome.unsettled().is_none() {
+            reserved.close().await;
         }
         outcome
     }
 
+    /// Writes messages to a reserved channel without confirms, and forgets them. `Ok` says that they left:
+    /// a broker that dies, a missing exchange or a key without a queue loses them silently. None of them is
+    /// mandatory.
+    ///
+    /// # Errors
+    /// Why they, or some of them, did not leave in time.
+    pub async fn publish_unconfirmed(&self, messages: &[Message<'_>]) -> Result<()> {
+        for window in windows(messages, self.window) {
+            let end = Instant::now() + self.deadline;
+            let reserved = self.in_time(end, self.reserve_unconfirmed()).await?;
+            let written = tokio::select! {
+                biased;
+                written = timeout_at(end, write_unconfirmed(&reserved.channel, window)) => {
+                    written.unwrap_or_else(|_| Err(self.late("write a message")))
+                }
+                cause = reserved.link.lost() => Err(Error::Lost(cause)),
+            };
+            if let Err(error) = written {
+                reserved.link.suspect();
+                self.lock(&self.unconfirmed).take();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The messages, each with an id where one will be needed.
+    fn identified<'a, 'm>(&self, messages: &'a [Message<'m>]) -> Cow<'a, [Message<'m>]> {
+        let among_others = messages.len() > 1;
+        let needed = |message: &Message<'_>| {
+            message.id().is_none() && (self.resends > 0 || among_others && message.mandatory)
+        };
+        if messages.iter().any(needed) {
+            messages.iter().cloned().map(Message::identified).collect()
+        } else {
+            Cow::Borrowed(messages)
+        }
+    }
+
+    async fn publish_window(&self, messages: &[Message<'_>]) -> Vec<Outcome> {
+        let end = Instant::now() + self.deadline;
+        let not_sent = |error: &Error| messages.iter().map(|_| Outcome::NotSent(error.clone())).collect();
+        // The semaphore is never closed, so an error is a timeout.
+        let Ok(Ok(_place)) = timeout_at(end, self.places.acquire()).await else {
+            return not_sent(&self.late("reserve a channel"));
+        };
+        let reserved = match self.in_time(end, self.reserve()).await {
+            Ok(reserved) => reserved,
+            Err(error) => return not_sent(&error),
+        };
+        let outcomes = self.settle(&reserved, messages, end).await;
+        match outcomes.iter().find_map(Outcome::unsettled) {
+            None => self.lock(&self.idle).push(reserved),
+            Some(Error::Refused { cause, .. })
+                if matches!(cause.kind(), lapin::ErrorKind::ProtocolError(_)) =>
+            {
+                // The exchange may be the one that was declared.
+                *self.declared.lock().await = 0;
+            }
+            Some(_) => {}
+        }
+        outcomes
+    }
+
+    /// Publishes on a reserved channel that nobody else uses meanwhile.
+    async fn settle(&self, reserved: &Arc<Reserved>, messages: &[Message<'_>], end: Instant) -> Vec<Outcome> {
+        let in_doubt = InDoubt(Some(reserved.clone()));
+        let mut window = Window::new(messages);
+        let late = tokio::select! {
+            biased;
+            done = timeout_at(end, window.publish(&reserved.channel)) => {
+                done.err().map(|_| self.late("get the broker's confirm"))
+            }
+            cause = reserved.link.lost() => Some(Error::Lost(cause)),
+        };
+        let late = late.unwrap_or(Error::Stopped);
+        let outcomes = window.outcomes(&late);
+        match outcomes.iter().find_map(Outcome::unsettled) {
+            None => in_doubt.settled(),
+            Some(error) => {
+                // A channel in any other state is not used again.
+                reserved.link.suspect();
+                if !reserved.link.is_lost() {
+                    tracing::warn!("{}: {error}; the publishing channel is replaced", self.connection.name());
+                }
+            }
+        }
+        outcomes
+    }
+
+    /// Sends an unsettled message again, as often as is allowed and may help.
+    async fn resend(&self, message: &Message<'_>, mut outcome: Outcome) -> Outcome {
+        let mut maybe_arrived = false;
+        let mut backoff = Backoff::new(RetryPolicy { attempts: 0, ..self.connection.retry });
+        for _ in 0..self.resends {
+            if self.connection.shutdown.is_requested() || !outcome.unsettled().is_some_and(may_pass) {
+                break;
+            }
+            maybe_arrived |= matches!(outcome, Outcome::Unknown(_));
+            tokio::select! {
+                () = sleep(backoff.failed().unwrap_or_default()) => {}
+                () = self.connection.shutdown.requested() => break,
+            }
+            self.resent.fetch_add(1, Ordering::Relaxed);
+            let mut outcomes = self.publish_window(slice::from_ref(message)).await;
+            outcome = outcomes.pop().unwrap_or(outcome);
+        }
+        match outcome {
+            Outcome::NotSent(error) if maybe_arrived => Outcome::Unknown(error),
+            outcome => outcome,
+        }
+    }
+
     /// An idle channel of the present generation, or a new one.
     async fn reserve(&self) -> Result<Arc<Reserved>> {
-        loop {
-            let link = self.connection.link().await?;
-            link.unblocked().await;
-            if let Some(reserved) = self.take_idle(&link) {
-                return Ok(reserved);
+        let link = self.ready_link().await?;
+        if let Some(reserved) = self.take_idle(&link) {
+            return Ok(reserved);
+        }
+        self.reserve_new(Reserved::confirming).await.map(Arc::new)
+    }
+
+    async fn reserve_unconfirmed(&self) -> Result<Arc<Reserved>> {
+        let link = self.ready_link().await?;
+        let kept = self.lock(&self.unconfirmed).clone();
+        if let Some(kept) = kept.filter(|kept| kept.link.generation == link.generation) {
+            if kept.channel.status().connected() {
+                return Ok(kept);
             }
-            match Reserved::open(link).await {
+            self.tell_replaced(&kept);
+        }
+        let reserved = Arc::new(self.reserve_new(Reserved::open).await?);
+        *self.lock(&self.unconfirmed) = Some(reserved.clone());
+        Ok(reserved)
+    }
+
+    /// A new channel, as soon as the connection gives one.
+    async fn reserve_new(&self, open: impl AsyncFn(Arc<Link>) -> Result<Reserved>) -> Result<Reserved> {
+        loop {
+            match open(self.ready_link().await?).await {
                 Err(error) if error.is_transient(true) => sleep(RESERVE_PAUSE).await,
-                reserved => return reserved.map(Arc::new),
+                reserved => return reserved,
             }
         }
     }
 
+    /// The present generation, once the broker takes messages and has what it needs for them.
+    async fn ready_link(&self) -> Result<Arc<Link>> {
+        loop {
+            let link = self.connection.link().await?;
+            link.unblocked().await;
+            match self.declare_once(&link).await {
+                Err(error) if error.is_transient(true) => sleep(RESERVE_PAUSE).await,
+                declared => return declared.map(|()| link),
+            }
+        }
+    }
+
+    async fn declare_once(&self, link: &Arc<Link>) -> Result<()> {
+        if self.topology.is_empty() {
+            return Ok(());
+        }
+        let mut declared = self.declared.lock().await;
+        if *declared != link.generation {
+            let setup = Reserved::open(link.clone()).await?;
+            link.unless_lost(self.topology.declare_on(&setup.channel)).await?;
+            setup.close().await;
+        }
+        *declared = link.generation;
+        Ok(())
+    }
+
     fn take_idle(&self, link: &Link) -> Option<Arc<Reserved>> {
-        let mut idle = self.idle();
+        let mut idle = self.lock(&self.idle);
         idle.retain(|reserved| {
-            reserved.link.generation == link.generation && reserved.channel.status().connected()
+            let present = reserved.link.generation == link.generation;
+            let usable = reserved.channel.status().connected();
+            if present && !usable {
+                self.tell_replaced(reserved);
+            }
+            present && usable
         });
         idle.pop()
+    }
+
+    fn tell_replaced(&self, reserved: &Reserved) {
+        let name = self.connection.name();
+        match reserved.link.recent_refusal() {
+            Some(cause) => {
+                let cause = Error::Ended(cause);
+                tracing::warn!("{name}: a publishing channel was closed and is replaced: {cause}");
+            }
+            None => tracing::warn!("{name}: a publishing channel was closed and is replaced"),
+        }
+    }
+
+    async fn in_time<T>(&self, end: Instant, step: impl Future<Output = Result<T>>) -> Result<T> {
+        timeout_at(end, step).await.unwrap_or_else(|_| Err(self.late("reserve a channel")))
     }
 
     /// Why `step` took too long, as far as the connection's state tells.
@@ -152,68 +357,46 @@ impl Publisher {
         match &*self.connection.state().borrow() {
             State::Blocked { reason, .. } => Error::Blocked { reason: reason.clone(), after: self.deadline },
             State::Reconnecting { cause, .. } => match &**cause {
-                Error::Lost(cause) => Error::Lost(cause.clone()),
+                lost @ Error::Lost(_) => lost.clone(),
                 _ => Error::Lost(cause.clone()),
             },
             _ => Error::Timeout { step, after: self.deadline },
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Arc<Reserved>>> {
+    fn lock<'a, T>(&self, list: &'a Mutex<T>) -> MutexGuard<'a, T> {
         // A panic elsewhere cannot leave a list of channels half changed.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        list.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether sending again may end better.
+fn may_pass(error: &Error) -> bool {
+    matches!(error, Error::Blocked { .. }) || error.is_transient(true)
 }
 
 impl Reserved {
     async fn open(link: Arc<Link>) -> Result<Self> {
         let channel = link.channel().await?;
-        let confirms = channel.confirm_select(ConfirmSelectOptions::default());
-        link.unless_lost(confirms.deadline("switch on publisher confirms")).await?;
         Ok(Self { link, channel })
     }
 
-    async fn publish(&self, message: &Message<'_>) -> Outcome {
-        let Message { exchange, routing_key, mandatory, properties, body } = message.clone();
-        let (Ok(exchange), Ok(routing_key)) =
-            (ShortString::try_new(exchange), ShortString::try_new(routing_key))
-        else {
-            return Outcome::NotSent(Error::usage(
-                "AMQP has no room for an exchange or routing key over 255 bytes",
-            ));
-        };
-        let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
-        let written = self.channel.basic_publish(exchange, routing_key, options, body, properties).await;
-        let confirmation = match written {
-            Ok(confirm) => confirm.await,
-            // Found closed before anything was written.
-            Err(cause) if is_closed(&cause) => {
-                return Outcome::NotSent(Error::Refused { step: "publish a message", cause });
-            }
-            Err(cause) => Err(cause),
-        };
-        match confirmation {
-            Ok(Confirmation::Ack(Some(returned))) => {
-                Outcome::Returned { code: returned.reply_code, text: returned.reply_text.to_string() }
-            }
-            Ok(Confirmation::Ack(None)) => Outcome::Confirmed,
-            Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => Outcome::Nacked,
-            // The only message in flight on this channel is the one that the broker refused.
-            Err(cause) if cause.is_amqp_soft_error() => {
-                Outcome::NotSent(Error::Refused { step: "publish a message", cause })
-            }
-            Err(cause) => Outcome::Unknown(Error::Refused { step: "get a confirm", cause }),
-        }
+    async fn confirming(link: Arc<Link>) -> Result<Self> {
+        let reserved = Self::open(link).await?;
+        let confirms = reserved.channel.confirm_select(ConfirmSelectOptions::default());
+        reserved.link.unless_lost(confirms.deadline("switch on publisher confirms")).await?;
+        Ok(reserved)
+    }
+
+    /// Closes the channel, whose last answer has been seen.
+    async fn close(&self) {
+        let _ = timeout(GRACE, self.channel.close(200, "OK".into())).await;
     }
 }
 
-fn is_closed(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_))
-}
-
-/// A channel whose message has no known outcome. Dropping it leaves the channel open for a moment more.
+/// A channel whose messages have no known outcome. Dropping it leaves the channel open for a moment more.
 ///
-/// The broker may be about to refuse the message. lapin takes a channel that is closed before it has seen
+/// The broker may be about to refuse a message. lapin takes a channel that is closed before it has seen
 /// that refusal for a broken connection.
 struct InDoubt(Option<Arc<Reserved>>);
 
@@ -233,20 +416,5 @@ impl Drop for InDoubt {
                 }
             });
         }
-    }
-}
-
-/// Reads a confirm: `Ok` only if the broker has taken the message and, if it was mandatory, routed it.
-///
-/// For a single publish in flight on its channel; see [`Publisher`].
-///
-/// # Errors
-/// [`Error::Returned`] or [`Error::Nacked`].
-pub fn confirmed(confirmation: Confirmation) -> Result<()> {
-    match confirmation {
-        Confirmation::Ack(None) => Ok(()),
-        Confirmation::Ack(Some(returned)) => Err(returned.into()),
-        Confirmation::Nack(_) => Err(Error::Nacked),
-        Confirmation::NotRequested => Err(Error::own("the channel is not in confirm mode")),
     }
 }

@@ -1,5 +1,6 @@
 //! What a program does on one channel of one generation.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,26 +37,30 @@ impl Session {
     /// channel or the connection ended.
     pub async fn next(&self, consumer: &mut Consumer) -> Result<Option<Delivery>> {
         self.ready();
-        let delivery = tokio::select! {
-            biased;
-            () = self.shutdown.requested(), if !self.is_cancelled(consumer) => {
-                self.cancelled().push(consumer.tag());
-                let cancel = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
-                cancel.deadline("cancel the consumer").await?;
-                consumer.next().await
-            }
-            delivery = consumer.next() => delivery,
-        };
+        let tag = consumer.tag();
+        let delivery = self.cancelling(&tag, consumer.next()).await?;
         match delivery {
             Some(Ok(delivery)) => Ok(Some(delivery)),
             Some(Err(cause)) => Err(Error::Refused { step: "receive", cause }),
-            None if self.is_cancelled(consumer) => Ok(None),
+            None if self.cancelled().contains(&tag) => Ok(None),
             None => Err(Error::ConsumerCancelled { queue: consumer.queue().to_string() }),
         }
     }
 
-    fn is_cancelled(&self, consumer: &Consumer) -> bool {
-        self.cancelled().contains(&consumer.tag())
+    /// Awaits `work`, and cancels the consumer meanwhile as soon as the program is asked to stop.
+    pub(crate) async fn cancelling<T>(&self, tag: &ShortString, work: impl Future<Output = T>) -> Result<T> {
+        let mut work = pin!(work);
+        let cancelled = self.cancelled().contains(tag);
+        tokio::select! {
+            biased;
+            () = self.shutdown.requested(), if !cancelled => {
+                self.cancelled().push(tag.clone());
+                let cancel = self.channel.basic_cancel(tag.clone(), BasicCancelOptions::default());
+                cancel.deadline("cancel the consumer").await?;
+            }
+            value = &mut work => return Ok(value),
+        }
+        Ok(work.await)
     }
 
     fn cancelled(&self) -> MutexGuard<'_, Vec<ShortString>> {

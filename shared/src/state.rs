@@ -29,6 +29,8 @@ pub enum State {
     Reconnecting {
         /// Which attempt is next: one more than there were failures in a row.
         attempt: u32,
+        /// After how many failures in a row it is given up; 0 for never, or for a limit in time.
+        of: u32,
         /// Why the last attempt failed or the connection was lost.
         cause: Arc<Error>,
         /// When the next attempt starts.
@@ -47,8 +49,11 @@ impl fmt::Display for State {
             Self::Connecting => write!(f, "connecting"),
             Self::Up { generation } => write!(f, "connected (generation {generation})"),
             Self::Blocked { reason, .. } => write!(f, "the broker blocks publishing: {reason}"),
-            Self::Reconnecting { attempt, cause, next } => {
+            Self::Reconnecting { attempt, of: 0, cause, next } => {
                 write!(f, "{cause}; attempt {attempt} in {}", rounded(*next))
+            }
+            Self::Reconnecting { attempt, of, cause, next } => {
+                write!(f, "{cause}; attempt {attempt}/{of} in {}", rounded(*next))
             }
             Self::Closed { cause: None } => write!(f, "closed"),
             Self::Closed { cause: Some(cause) } => write!(f, "closed: {cause}"),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use harness::{Relay, silent_peer};
-use shared::{Connection, ConnectionArgs, Error, RetryPolicy, Shutdown};
+use shared::{Connection, ConnectionArgs, Error, RetryPolicy, Shutdown, State};
 
 use crate::support::{LIMIT, args_through, url_at, within};
 
@@ -102,5 +102,26 @@ async fn a_peer_that_says_nothing_is_given_up_and_explained() {
 async fn the_source_documents_url_with_its_trailing_slash_means_the_default_vhost() -> Result<()> {
     let url = format!("amqp://guest:guest@localhost:{}/", broker::node().port());
     Connection::open(&ConnectionArgs::for_url(url), "slash", &Shutdown::new()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_during_an_outage_ends_the_dialling() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
+    let retry = RetryPolicy { interval: Duration::from_millis(50), ..RetryPolicy::default() };
+    let shutdown = Shutdown::new();
+    let args = args_through(&relay, &vhost).with_retry(retry);
+    let connection = Connection::open(&args, "stopped", &shutdown).await?;
+    relay.refuse(true);
+    relay.cut();
+    within(connection.state().wait_for(|state| matches!(state, State::Reconnecting { attempt: 3.., .. })))
+        .await?;
+    shutdown.request();
+    within(connection.state().wait_for(|state| matches!(state, State::Closed { cause: None }))).await?;
+    relay.refuse(false);
+    let accepted = relay.accepted();
+    tokio::time::sleep(6 * retry.interval).await;
+    assert_eq!(relay.accepted(), accepted, "dialled after the shutdown");
     Ok(())
 }

@@ -30,6 +30,8 @@ pub(crate) struct Consumer {
     pub(crate) ready: &'static str,
     /// The lines that follow, in order, and no others; `[..]` stands for any text.
     pub(crate) then: &'static [&'static str],
+    /// The lines that it prints once it is stopped.
+    pub(crate) end: &'static [&'static str],
 }
 
 /// A program that sends, and ends.
@@ -52,6 +54,7 @@ pub(crate) const ALL: &[Exchange] = &[
             args: &[],
             ready: " [*] Waiting for messages. To exit press CTRL+C",
             then: &["Received a message: Hello World!"],
+            end: &[],
         }],
         producers: &[Producer { program: "sender", args: &[], prints: &[" [x] Sent Hello World!"] }],
         queues: &["hello"],
@@ -65,6 +68,7 @@ pub(crate) const ALL: &[Exchange] = &[
             args: &[],
             ready: " [*] Waiting for messages. To exit press CTRL+C",
             then: &["Received a message: hello", "Done", "Received a message: world.", "Done"],
+            end: &[],
         }],
         producers: &[
             Producer { program: "task", args: &[], prints: &[" [x] Sent hello"] },
@@ -93,6 +97,7 @@ pub(crate) const ALL: &[Exchange] = &[
             args: &["info", "warn"],
             ready: " [*] Waiting for logs. To exit press CTRL+C",
             then: &[" [x] a warning", " [x] a info"],
+            end: &[],
         }],
         producers: &[
             Producer {
@@ -122,6 +127,7 @@ pub(crate) const ALL: &[Exchange] = &[
             args: &["kern.*", "*.critical"],
             ready: " [*] Waiting for logs. To exit press CTRL+C",
             then: &[" [x] A critical kernel error", " [x] A disk is full"],
+            end: &[],
         }],
         producers: &[
             Producer {
@@ -155,6 +161,7 @@ pub(crate) const ALL: &[Exchange] = &[
                 "     asked for 300 ms, came after [..] ms",
                 "     x-death: [..]",
             ],
+            end: &[],
         }],
         producers: &[Producer {
             program: "delay_producer",
@@ -223,10 +230,42 @@ pub(crate) const ALL: &[Exchange] = &[
                 "Payload: ",
                 "Hello World!",
             ],
+            end: &[],
         }],
         producers: &[Producer { program: "sender", args: &[], prints: &[" [x] Sent Hello World!"] }],
         queues: &["hello"],
         exchanges: &[],
+    },
+    Exchange {
+        package: "striker-keeper",
+        title: "a producer and a consumer that count what they send and get",
+        consumers: &[Consumer {
+            program: "keeper",
+            args: &[],
+            ready: "running keeper ...",
+            then: &[
+                "[1] casillas consumed: morientes 1",
+                "[1] casillas consumed: morientes 2",
+                "[1] casillas consumed: morientes 3",
+            ],
+            end: &[
+                " [.] keeper: 3 received, 3 acked, 0 redelivered; 3 distinct, 0 duplicates, 0 missing; 0 reconnects, longest outage 0s",
+            ],
+        }],
+        producers: &[Producer {
+            program: "striker",
+            args: &["--count", "3", "--rate", "0"],
+            prints: &[
+                "running striker ...",
+                " [x] morientes 1 (confirmed)",
+                " [x] morientes 2 (confirmed)",
+                " [x] morientes 3 (confirmed)",
+                " [.] striker: 3 sent: 3 confirmed, 0 returned, 0 nacked, 0 not sent, 0 unknown, 0 unconfirmed; \
+                 0 re-sent; 0 reconnects, longest outage 0s",
+            ],
+        }],
+        queues: &["casillas"],
+        exchanges: &["penalty"],
     },
     Exchange {
         package: "rpc",
@@ -236,6 +275,7 @@ pub(crate) const ALL: &[Exchange] = &[
             args: &[],
             ready: " [*] Awaiting RPC requests",
             then: &[" [.] fib(30)"],
+            end: &[],
         }],
         producers: &[Producer {
             program: "rpc_client",
@@ -252,6 +292,7 @@ const RECEIVE_LOGS: Consumer = Consumer {
     args: &[],
     ready: " [*] Waiting for logs. To exit press CTRL+C",
     then: &[" [x] info: all is well"],
+    end: &[],
 };
 
 impl Exchange {

@@ -86,8 +86,8 @@ impl Actor<'_> {
             let ready = printed.iter().position(|line| line == consumer.ready);
             ready.is_some_and(|ready| {
                 let lines = &printed[ready + 1..];
-                lines.len() == consumer.then.len()
-                    && consumer.then.iter().zip(lines).all(|(e, l)| matches(e, l))
+                let expected = [consumer.then, consumer.end].concat();
+                lines.len() == expected.len() && expected.iter().zip(lines).all(|(e, l)| matches(e, l))
             })
         })
     }

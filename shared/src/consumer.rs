@@ -1,0 +1,279 @@
+//! A consumer of several workers that comes back with its connection.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::try_join_all;
+use lapin::message::Delivery;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{FieldTable, ShortString};
+use tokio::sync::{Mutex, oneshot};
+
+use crate::writes::{Settlement, Writes};
+use crate::{Connection, Deadline, Error, Result, Session, Topology};
+
+/// What a handler says about a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Done: the broker may forget it.
+    Ack,
+    /// Try again: it goes back to the queue, but only once. One that was delivered before is rejected.
+    Retry,
+    /// No use: it goes to the queue's dead-letter exchange, or is dropped where there is none.
+    Reject,
+}
+
+/// A named consumer of one queue: workers that share a channel, each with its own prefetch.
+///
+/// Where the connection is lost, the queue deleted or the channel closed, it starts again, with a pause that
+/// grows. A handler that is at work then is left to finish; what it says comes too late, and the broker
+/// delivers the message again: handlers see some messages twice.
+#[derive(Clone, Debug)]
+pub struct Consumer {
+    name: String,
+    queue: String,
+    workers: u16,
+    prefetch: u16,
+    topology: Topology,
+    counts: Arc<Counts>,
+}
+
+/// What the workers count together.
+#[derive(Debug, Default)]
+struct Counts {
+    received: AtomicU64,
+    redelivered: AtomicU64,
+    acked: AtomicU64,
+    requeued: AtomicU64,
+    rejected: AtomicU64,
+    panicked: AtomicU64,
+}
+
+/// What a consumer has done so far, in messages.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Deliveries handed to the handler.
+    pub received: u64,
+    /// Those of them that the broker had delivered before.
+    pub redelivered: u64,
+    /// Acknowledgements written to the broker.
+    pub acked: u64,
+    /// Given back to the queue.
+    pub requeued: u64,
+    /// Rejected for good.
+    pub rejected: u64,
+    /// Handlers that panicked.
+    pub panicked: u64,
+}
+
+impl Tally {
+    /// Deliveries whose settlement did not reach the broker, which delivers them again: it came too late, or
+    /// is still to come.
+    #[must_use]
+    pub fn unsettled(&self) -> u64 {
+        self.received - self.acked - self.requeued - self.rejected
+    }
+}
+
+impl Consumer {
+    /// A consumer of `queue` with one worker and a prefetch of 1. `name` is what its tags begin with, as in
+    /// `casillas (1/3)`.
+    #[must_use]
+    pub fn new(name: impl Into<String>, queue: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            queue: queue.into(),
+            workers: 1,
+            prefetch: 1,
+            topology: Topology::default(),
+            counts: Arc::default(),
+        }
+    }
+
+    /// The same consumer with this many workers, each of which handles one message at a time. At least 1.
+    #[must_use]
+    pub fn with_workers(self, workers: u16) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// The same consumer with this many unacknowledged messages at most for *each* worker. At least 1.
+    #[must_use]
+    pub fn with_prefetch(self, prefetch: u16) -> Self {
+        Self { prefetch, ..self }
+    }
+
+    /// The same consumer, which declares `topology` each time before it starts to consume.
+    #[must_use]
+    pub fn with_topology(self, topology: Topology) -> Self {
+        Self { topology, ..self }
+    }
+
+    /// What it has done so far. Clones count together.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.counts.tally()
+    }
+
+    /// Consumes until the program is asked to stop; what the broker had sent until then is handled first.
+    ///
+    /// `handler` gets the worker's number, from 1, and the delivery. Its future is a task of its own: one
+    /// that panics costs the message an attempt, as [`Verdict::Retry`] does.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for no workers, no prefetch, or a name over AMQP's 255 bytes; otherwise as
+    /// [`Connection::session`].
+    pub async fn run<H, F>(&self, connection: &Connection, handler: H) -> Result<()>
+    where
+        H: Fn(u16, Delivery) -> F,
+        F: Future<Output = Verdict> + Send + 'static,
+    {
+        self.check()?;
+        // Held by a worker's handler, so that a worker never has two, not even across a loss.
+        let busy: Vec<_> = (0..self.workers).map(|_| Arc::new(Mutex::new(()))).collect();
+        connection.session(async |session| self.consume(&session, &busy, &handler).await).await
+    }
+
+    fn check(&self) -> Result<()> {
+        let fail = |words: &str| Err(Error::usage(format!("consumer '{}': {words}", self.name)));
+        match self {
+            Self { workers: 0, .. } => fail("the number of workers must be at least 1"),
+            Self { prefetch: 0, .. } => fail("the prefetch must be at least 1: 0 would mean no limit at all"),
+            _ if self.queue.len() > 255 => fail("the queue's name is over 255 bytes"),
+            _ if self.tag(self.workers).len() > 255 => fail("its name is too long for a consumer tag"),
+            _ => Ok(()),
+        }
+    }
+
+    fn tag(&self, worker: u16) -> String {
+        format!("{} ({worker}/{})", self.name, self.workers)
+    }
+
+    async fn consume<H, F>(&self, session: &Session, busy: &[Arc<Mutex<()>>], handler: &H) -> Result<()>
+    where
+        H: Fn(u16, Delivery) -> F,
+        F: Future<Output = Verdict> + Send + 'static,
+    {
+        let channel = &session.channel;
+        self.topology.declare_on(channel).await?;
+        channel
+            .basic_qos(self.prefetch, BasicQosOptions::default())
+            .deadline("limit the unacknowledged messages")
+            .await?;
+        let mut workers = Vec::new();
+        for (worker, busy) in (1..).zip(busy) {
+            // Checked to fit.
+            let (queue, tag) = (ShortString::from(&*self.queue), ShortString::from(self.tag(worker)));
+            let consumer = channel
+                .basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default())
+                .deadline("start to consume")
+                .await?;
+            workers.push(Worker { number: worker, consumer, busy, owner: self }.work(session, handler));
+        }
+        try_join_all(workers).await.map(|_| ())
+    }
+}
+
+/// One of a consumer's workers in one session.
+struct Worker<'w> {
+    number: u16,
+    consumer: lapin::Consumer,
+    busy: &'w Arc<Mutex<()>>,
+    owner: &'w Consumer,
+}
+
+impl Worker<'_> {
+    async fn work<H, F>(mut self, session: &Session, handler: &H) -> Result<()>
+    where
+        H: Fn(u16, Delivery) -> F,
+        F: Future<Output = Verdict> + Send + 'static,
+    {
+        let consumer_tag = self.consumer.tag();
+        let running = Running::announce(consumer_tag.to_string());
+        let counts = &self.owner.counts;
+        let mut writes = Writes::new(&session.channel, |settlement| counts.settled(settlement));
+        while let Some(delivery) = writes.during(session.next(&mut self.consumer)).await?? {
+            counts.received(&delivery);
+            let (tag, redelivered) = (delivery.delivery_tag, delivery.redelivered);
+            let busy = writes.during(self.busy.clone().lock_owned()).await?;
+            let work = handler(self.number, delivery);
+            let (done, verdict) = oneshot::channel();
+            tokio::spawn(async move {
+                let _busy = busy;
+                // Nobody listens any more if the connection was lost meanwhile.
+                let _ = done.send(work.await);
+            });
+            let settlement = match writes.during(session.cancelling(&consumer_tag, verdict)).await?? {
+                Ok(Verdict::Ack) => Settlement::Ack,
+                Ok(Verdict::Reject) => Settlement::Reject,
+                Ok(Verdict::Retry) => once_more(redelivered),
+                Err(_) => {
+                    counts.panicked.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!("{running}: the handler panicked; {}", after_panic(redelivered));
+                    once_more(redelivered)
+                }
+            };
+            writes.start(tag, settlement).await?;
+        }
+        writes.finish().await
+    }
+}
+
+fn once_more(redelivered: bool) -> Settlement {
+    if redelivered { Settlement::Reject } else { Settlement::Requeue }
+}
+
+fn after_panic(redelivered: bool) -> &'static str {
+    if redelivered { "the message is rejected" } else { "the message is tried once more" }
+}
+
+/// Tells when a worker starts and, however it ends, when it stops.
+struct Running(String);
+
+impl Running {
+    fn announce(tag: String) -> Self {
+        tracing::info!("{tag}: consuming");
+        Self(tag)
+    }
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        tracing::info!("{self}: stopped consuming");
+    }
+}
+
+impl Counts {
+    fn received(&self, delivery: &Delivery) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        self.redelivered.fetch_add(delivery.redelivered.into(), Ordering::Relaxed);
+    }
+
+    fn settled(&self, settlement: Settlement) {
+        let count = match settlement {
+            Settlement::Ack => &self.acked,
+            Settlement::Requeue => &self.requeued,
+            Settlement::Reject => &self.rejected,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn tally(&self) -> Tally {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Tally {
+            // Read last, so that what is settled was received.
+            acked: read(&self.acked),
+            requeued: read(&self.requeued),
+            rejected: read(&self.rejected),
+            panicked: read(&self.panicked),
+            redelivered: read(&self.redelivered),
+            received: read(&self.received),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Messages in flight together on one channel, and whose fate is whose.
+//!
+//! lapin hands a returned message to whichever confirm comes next. Once all confirms of a window are in, all
+//! its returns are too, and each is known by its message id.
+
+use std::collections::{HashMap, HashSet};
+
+use futures_lite::future::poll_once;
+use lapin::message::BasicReturnMessage;
+use lapin::options::BasicPublishOptions;
+use lapin::types::ShortString;
+use lapin::{Channel, Confirmation, ErrorKind, PublisherConfirm};
+
+use crate::{Error, Message, Outcome, Result};
+
+/// The most bytes of bodies in a window, unless a single message has more.
+const BYTES: usize = 16 << 20;
+
+/// What is known about a message so far.
+enum Fate {
+    NotWritten,
+    InDoubt,
+    Acked,
+    Nacked,
+    Settled(Outcome),
+}
+
+/// The messages of one window and what is known about them. It outlives the future that works on it.
+pub(crate) struct Window<'w, 'm> {
+    messages: &'w [Message<'m>],
+    fates: Vec<Fate>,
+    returned: Vec<BasicReturnMessage>,
+}
+
+/// Cuts messages into windows of at most `most` messages, and few enough bytes to hold in memory.
+pub(crate) fn windows<'w, 'm>(
+    mut rest: &'w [Message<'m>],
+    most: usize,
+) -> impl Iterator<Item = &'w [Message<'m>]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0_usize;
+        let fit = rest.iter().take(most).take_while(|message| {
+            bytes = bytes.saturating_add(message.body.len());
+            bytes <= BYTES
+        });
+        let size = fit.count().max(1).min(rest.len());
+        let (window, behind) = rest.split_at(size);
+        rest = behind;
+        (!window.is_empty()).then_some(window)
+    })
+}
+
+impl<'w, 'm> Window<'w, 'm> {
+    /// The mandatory ones of several messages must each have an id of its own.
+    pub(crate) fn new(messages: &'w [Message<'m>]) -> Self {
+        let mut ids = HashSet::new();
+        let fates = messages.iter().map(|message| {
+            if messages.len() > 1 && message.mandatory && !ids.insert(message.id()) {
+                let words = "two mandatory messages of one batch have the same message id";
+                return Fate::Settled(Outcome::NotSent(Error::usage(words)));
+            }
+            Fate::NotWritten
+        });
+        Self { messages, fates: fates.collect(), returned: Vec::new() }
+    }
+
+    /// Writes all messages to a channel in confirm mode, then waits for all confirms.
+    pub(crate) async fn publish(&mut self, channel: &Channel) {
+        let mut confirms = Vec::with_capacity(self.messages.len());
+        for (place, confirm) in self.write(channel).await {
+            match confirm {
+                Ok(confirm) => confirms.push((place, confirm)),
+                Err(cause) => self.fates[place] = Fate::Settled(self.refused(cause)),
+            }
+        }
+        for (place, confirm) in confirms {
+            let (fate, returned) = match confirm.await {
+                Ok(Confirmation::Ack(returned)) => (Fate::Acked, returned),
+                Ok(Confirmation::Nack(returned)) => (Fate::Nacked, returned),
+                Ok(Confirmation::NotRequested) => (Fate::InDoubt, None),
+                Err(cause) => (Fate::Settled(self.refused(cause)), None),
+            };
+            self.fates[place] = fate;
+            self.returned.extend(returned);
+        }
+    }
+
+    /// Writes those that were not found wrong already.
+    async fn write(&mut self, channel: &Channel) -> Vec<(usize, lapin::Result<PublisherConfirm>)> {
+        let mut writes = Vec::with_capacity(self.messages.len());
+        for (place, message) in self.messages.iter().enumerate() {
+            if !matches!(self.fates[place], Fate::NotWritten) {
+                continue;
+            }
+            self.fates[place] = match start_write(channel, message, message.mandatory).await {
+                Ok(write) => {
+                    writes.push((place, write));
+                    Fate::InDoubt
+                }
+                Err(error) => Fate::Settled(Outcome::NotSent(error)),
+            };
+        }
+        let mut written = Vec::with_capacity(writes.len());
+        for (place, write) in writes {
+            written.push((place, write.await));
+        }
+        written
+    }
+
+    /// What an error says about one message.
+    fn refused(&self, cause: lapin::Error) -> Outcome {
+        let refused = |step| Error::Refused { step, cause: cause.clone() };
+        match cause.kind() {
+            // Found closed before anything was written.
+            ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
+                Outcome::NotSent(refused("publish a message"))
+            }
+            // The only message in flight is the one that the broker refused.
+            _ if cause.is_amqp_soft_error() && self.messages.len() == 1 => {
+                Outcome::NotSent(refused("publish a message"))
+            }
+            _ => Outcome::Unknown(refused("get a confirm")),
+        }
+    }
+
+    /// What became of each message. `cause` is why those without an answer have none.
+    pub(crate) fn outcomes(self, cause: &Error) -> Vec<Outcome> {
+        let open = |fate: &Fate| {
+            matches!(fate, Fate::NotWritten | Fate::InDoubt | Fate::Settled(Outcome::Unknown(_)))
+        };
+        let complete = !self.fates.iter().any(open);
+        let alone = self.messages.len() == 1;
+        let id = |returned: &BasicReturnMessage| returned.delivery.properties.message_id().clone();
+        let by_id: HashMap<Option<ShortString>, &BasicReturnMessage> =
+            self.returned.iter().map(|returned| (id(returned).filter(|_| !alone), returned)).collect();
+        let outcome = |(message, fate): (&Message<'_>, Fate)| {
+            let key = message.id().filter(|_| !alone).cloned();
+            match (fate, by_id.get(&key).filter(|_| message.mandatory)) {
+                (Fate::Settled(outcome), _) => outcome,
+                (Fate::NotWritten, _) => Outcome::NotSent(cause.clone()),
+                (Fate::Nacked, _) => Outcome::Nacked,
+                (_, Some(returned)) => Outcome::from(*returned),
+                // Its return may still be waiting for another message's confirm.
+                (Fate::Acked, None) if message.mandatory && !complete => Outcome::Unknown(cause.clone()),
+                (Fate::Acked, None) => Outcome::Confirmed,
+                (Fate::InDoubt, None) => Outcome::Unknown(cause.clone()),
+            }
+        };
+        self.messages.iter().zip(self.fates).map(outcome).collect()
+    }
+}
+
+/// Writes all messages to a channel that is not in confirm mode.
+pub(crate) async fn write_unconfirmed(channel: &Channel, messages: &[Message<'_>]) -> Result<()> {
+    let mut writes = Vec::with_capacity(messages.len());
+    for message in messages {
+        writes.push(start_write(channel, message, false).await?);
+    }
+    for write in writes {
+        let written = async { write.await?.await };
+        // lapin keeps what is not awaited, confirm or not.
+        written.await.map_err(|cause| Error::Refused { step: "write a message", cause })?;
+    }
+    Ok(())
+}
+
+/// Hands a message to lapin; what is returned resolves once it is written to the socket. To wait for each
+/// write before the next message costs a third of the pace.
+async fn start_write<'c>(
+    channel: &'c Channel,
+    message: &'c Message<'_>,
+    mandatory: bool,
+) -> Result<impl Future<Output = lapin::Result<PublisherConfirm>> + 'c> {
+    let (exchange, routing_key) = message.address()?;
+    let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
+    let properties = message.properties.clone();
+    let mut write = Box::pin(channel.basic_publish(exchange, routing_key, options, message.body, properties));
+    let done = poll_once(&mut write).await;
+    Ok(async move {
+        match done {
+            Some(done) => done,
+            None => write.await,
+        }
+    })
+}
