@@ -134,7 +134,7 @@ pub(crate) struct Fault {
 }
 
 /// Why a check ends before its end.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Stop {
     /// It failed.
     #[error("expected {}; seen: {}; next: {}", .0.expected, .0.seen, .0.next)]

@@ -40,13 +40,11 @@ fn found(check: &Check, run: &Run, finding: Finding, took: Duration) -> Verdict 
 }
 
 fn failed(trial: &Trial, error: Error) -> Verdict {
-    let error = match error {
-        Error::Own(own) => match own.downcast::<Stop>() {
-            Ok(stop) => return stopped(*stop),
-            Err(other) => Error::Own(other),
-        },
-        other => other,
-    };
+    if let Error::Own(own) = &error
+        && let Some(stop) = own.downcast_ref::<Stop>()
+    {
+        return stopped(stop.clone());
+    }
     if let Some(line) = missing_permission(trial.run(), &error) {
         let verdict = Verdict::new(Status::Skipped, line);
         return Verdict { forbidden: true, ..verdict };

@@ -129,6 +129,10 @@ pub(crate) async fn ask(mut stream: impl Stream) -> io::Result<Broker> {
     if &head[..4] == b"AMQP" {
         return Err(no_amqp("it speaks another version of AMQP"));
     }
+    // An alert of TLS.
+    if kind == 21 {
+        return Err(no_amqp("it wants TLS, so write amqps:// in --url"));
+    }
     if kind != 1 || channel != [0, 0] || size > LONGEST {
         return Err(no_amqp("it answers with something else"));
     }
@@ -208,6 +212,7 @@ mod tests {
         for (bytes, words) in [
             (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "something else"),
             (b"AMQP\x03\x01\x00\x00".to_vec(), "another version"),
+            (b"\x15\x03\x03\0\x02\x02\x46".to_vec(), "write amqps://"),
             (b"\x01\0\0\xff\xff\xff\xff".to_vec(), "something else"),
             (b"\x01\0\0\0\0\0\x04\0\x0a\0\x0b\xce".to_vec(), "not connection.start"),
         ] {
