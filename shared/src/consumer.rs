@@ -131,7 +131,12 @@ impl Consumer {
         self.check()?;
         // Held by a worker's handler, so that a worker never has two, not even across a loss.
         let busy: Vec<_> = (0..self.workers).map(|_| Arc::new(Mutex::new(()))).collect();
-        connection.session(async |session| self.consume(&session, &busy, &handler).await).await
+        let mut sessions = connection.sessions();
+        loop {
+            if sessions.run(|session| self.consume(session, &busy, &handler)).await?.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -149,7 +154,7 @@ impl Consumer {
         format!("{} ({worker}/{})", self.name, self.workers)
     }
 
-    async fn consume<H, F>(&self, session: &Session, busy: &[Arc<Mutex<()>>], handler: &H) -> Result<()>
+    async fn consume<H, F>(&self, session: Session, busy: &[Arc<Mutex<()>>], handler: &H) -> Result<()>
     where
         H: Fn(u16, Delivery) -> F,
         F: Future<Output = Verdict> + Send + 'static,
@@ -168,7 +173,7 @@ impl Consumer {
                 .basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default())
                 .deadline("start to consume")
                 .await?;
-            workers.push(Worker { number: worker, consumer, busy, owner: self }.work(session, handler));
+            workers.push(Worker { number: worker, consumer, busy, owner: self }.work(&session, handler));
         }
         try_join_all(workers).await.map(|_| ())
     }
@@ -195,14 +200,7 @@ impl Worker<'_> {
         while let Some(delivery) = writes.during(session.next(&mut self.consumer)).await?? {
             counts.received(&delivery);
             let (tag, redelivered) = (delivery.delivery_tag, delivery.redelivered);
-            let busy = writes.during(self.busy.clone().lock_owned()).await?;
-            let work = handler(self.number, delivery);
-            let (done, verdict) = oneshot::channel();
-            tokio::spawn(async move {
-                let _busy = busy;
-                // Nobody listens any more if the connection was lost meanwhile.
-                let _ = done.send(work.await);
-            });
+            let verdict = self.handle(delivery, handler);
             let settlement = match writes.during(session.cancelling(&consumer_tag, verdict)).await?? {
                 Ok(Verdict::Ack) => Settlement::Ack,
                 Ok(Verdict::Reject) => Settlement::Reject,
@@ -216,6 +214,28 @@ impl Worker<'_> {
             writes.start(tag, settlement).await?;
         }
         writes.finish().await
+    }
+
+    /// What the handler says, on a task of its own: it outlives the session if the connection is lost. An
+    /// error is a panic.
+    async fn handle<H, F>(
+        &self,
+        delivery: Delivery,
+        handler: &H,
+    ) -> Result<Verdict, oneshot::error::RecvError>
+    where
+        H: Fn(u16, Delivery) -> F,
+        F: Future<Output = Verdict> + Send + 'static,
+    {
+        let busy = self.busy.clone().lock_owned().await;
+        let work = handler(self.number, delivery);
+        let (done, verdict) = oneshot::channel();
+        tokio::spawn(async move {
+            let _busy = busy;
+            // Nobody listens any more if the connection was lost meanwhile.
+            let _ = done.send(work.await);
+        });
+        verdict.await
     }
 }
 

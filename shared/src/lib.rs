@@ -4,7 +4,8 @@
 //! silent, blocks, or says no:
 //!
 //! - [`run`] wraps a program's `main`: logs, signals, exit codes.
-//! - [`ConnectionArgs`] are the options that every program has, [`Endpoint`] the broker that they name.
+//! - [`parse`] reads a command line; [`ConnectionArgs`] are the options that every program has,
+//!   [`Endpoint`] the broker that they name.
 //! - [`Connection`] is made again whenever it is lost; its [`State`] can be watched.
 //! - [`Connection::session`] runs an async function on a fresh channel, and again after each loss.
 //! - [`Publisher`] sends messages and tells what became of each.
@@ -12,6 +13,7 @@
 //! - [`Error`] explains itself: [`Error::hint`] is the next command to type.
 
 mod args;
+mod command_line;
 mod configuration;
 mod connection;
 mod consumer;
@@ -26,6 +28,7 @@ mod message_id;
 mod program;
 mod publisher;
 mod queue_type;
+mod reserved;
 mod retry;
 mod session;
 mod sessions;
@@ -38,6 +41,7 @@ mod words;
 mod writes;
 
 pub use args::ConnectionArgs;
+pub use command_line::parse;
 pub use configuration::{Configuration, Scheme};
 pub use connection::Connection;
 pub use consumer::{Consumer, Tally, Verdict};

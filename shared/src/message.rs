@@ -66,9 +66,11 @@ impl Message<'_> {
 }
 
 impl Outcome {
-    /// Why it is not known to have arrived, if that may be mended by sending it again.
+    /// Why it is not known what the broker did with it.
     pub(crate) fn unsettled(&self) -> Option<&Error> {
         match self {
+            // It never came near the broker.
+            Self::NotSent(Error::Usage(_)) => None,
             Self::NotSent(error) | Self::Unknown(error) => Some(error),
             _ => None,
         }

@@ -6,32 +6,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lapin::Channel;
-use lapin::options::ConfirmSelectOptions;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::link::{GRACE, Link};
+use crate::link::Link;
+use crate::reserved::{InDoubt, Reserved};
 use crate::retry::Backoff;
 use crate::window::{Window, windows, write_unconfirmed};
-use crate::{
-    CALL_DEADLINE, Connection, Deadline, Error, Message, Outcome, Result, RetryPolicy, State, Topology,
-};
+use crate::{CALL_DEADLINE, Connection, Error, Message, Outcome, Result, RetryPolicy, State, Topology};
 
 /// The pause before another try to reserve a channel, when the connection is up but gave none.
 const RESERVE_PAUSE: Duration = Duration::from_millis(50);
-
-/// How long a refusal may be on its way.
-const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
 /// How many messages of a batch are in flight at once unless it is said otherwise.
 const WINDOW: usize = 1000;
 
 /// Publishes on reserved channels of a [`Connection`], whichever generation it is in.
 ///
-/// One message, or one batch, at a time is in flight on each channel, which makes the outcome of each exact:
-/// lapin hands a returned message to whichever confirm comes next. Keep one publisher and share it.
+/// Mandatory messages and batches have a channel to themselves as long as they are in flight, which makes
+/// the outcome of each exact: lapin hands a returned message to whichever confirm comes next. Other single
+/// messages share a channel. Keep one publisher and share it.
 pub struct Publisher {
     connection: Connection,
     deadline: Duration,
@@ -42,18 +36,18 @@ pub struct Publisher {
     declared: tokio::sync::Mutex<u64>,
     places: Semaphore,
     idle: Mutex<Vec<Arc<Reserved>>>,
-    unconfirmed: Mutex<Option<Arc<Reserved>>>,
+    /// For messages that need no channel to themselves.
+    together: Kept,
+    unconfirmed: Kept,
     resent: AtomicU64,
 }
 
-/// A channel and the connection it belongs to.
-struct Reserved {
-    link: Arc<Link>,
-    channel: Channel,
-}
+/// A place for a channel that many use at once.
+type Kept = tokio::sync::Mutex<Option<Arc<Reserved>>>;
 
 impl Publisher {
-    /// At most `channels` messages or batches are in flight at once; further ones wait their turn. At least 1.
+    /// At most `channels` mandatory messages or batches are in flight at once, at least 1, and about a
+    /// thousand other messages; further ones wait their turn.
     #[must_use]
     pub fn new(connection: &Connection, channels: usize) -> Self {
         Self {
@@ -65,7 +59,8 @@ impl Publisher {
             declared: tokio::sync::Mutex::default(),
             places: Semaphore::new(channels.max(1)),
             idle: Mutex::default(),
-            unconfirmed: Mutex::default(),
+            together: Kept::default(),
+            unconfirmed: Kept::default(),
             resent: AtomicU64::new(0),
         }
     }
@@ -111,10 +106,11 @@ impl Publisher {
     /// Dropping the future leaves the outcome unknown and costs the channel. Needs a tokio runtime.
     pub async fn publish(&self, message: &Message<'_>) -> Outcome {
         let messages = self.identified(slice::from_ref(message));
-        let mut outcomes = self.publish_window(&messages).await;
-        // A window of one message has one outcome.
-        let outcome = outcomes.pop().unwrap_or(Outcome::NotSent(Error::Stopped));
-        self.resend(&messages[0], outcome).await
+        let outcomes = match message.mandatory {
+            true => self.publish_window(&messages).await,
+            false => self.publish_together(&messages).await,
+        };
+        self.resend(&messages[0], only(outcomes)).await
     }
 
     /// Publishes many messages, in order, on one channel, and tells what became of each. A window of them is
@@ -140,12 +136,11 @@ impl Publisher {
         let Ok(Ok(_place)) = timeout_at(end, self.places.acquire()).await else {
             return Outcome::NotSent(self.late("reserve a channel"));
         };
-        let reserved = match self.in_time(end, self.reserve_new(Reserved::confirming)).await {
+        let reserved = match self.in_time(end, self.reserve_new(end, Reserved::confirming)).await {
             Ok(reserved) => Arc::new(reserved),
             Err(error) => return Outcome::NotSent(error),
         };
-        let outcome = self.settle(&reserved, slice::from_ref(message), end).await.pop();
-        let outcome = outcome.unwrap_or(Outcome::NotSent(Error::Stopped));
+        let outcome = only(self.settle(&reserved, Window::new(slice::from_ref(message)), end).await);
         if outcome.unsettled().is_none() {
             reserved.close().await;
         }
@@ -161,7 +156,7 @@ impl Publisher {
     pub async fn publish_unconfirmed(&self, messages: &[Message<'_>]) -> Result<()> {
         for window in windows(messages, self.window) {
             let end = Instant::now() + self.deadline;
-            let reserved = self.in_time(end, self.reserve_unconfirmed()).await?;
+            let reserved = self.in_time(end, self.keep(end, &self.unconfirmed, Reserved::open)).await?;
             let written = tokio::select! {
                 biased;
                 written = timeout_at(end, write_unconfirmed(&reserved.channel, window)) => {
@@ -170,8 +165,8 @@ impl Publisher {
                 cause = reserved.link.lost() => Err(Error::Lost(cause)),
             };
             if let Err(error) = written {
+                reserved.spoil();
                 reserved.link.suspect();
-                self.lock(&self.unconfirmed).take();
                 return Err(error);
             }
         }
@@ -198,28 +193,40 @@ impl Publisher {
         let Ok(Ok(_place)) = timeout_at(end, self.places.acquire()).await else {
             return not_sent(&self.late("reserve a channel"));
         };
-        let reserved = match self.in_time(end, self.reserve()).await {
+        let reserved = match self.in_time(end, self.reserve(end)).await {
             Ok(reserved) => reserved,
             Err(error) => return not_sent(&error),
         };
-        let outcomes = self.settle(&reserved, messages, end).await;
-        match outcomes.iter().find_map(Outcome::unsettled) {
-            None => self.lock(&self.idle).push(reserved),
-            Some(Error::Refused { cause, .. })
-                if matches!(cause.kind(), lapin::ErrorKind::ProtocolError(_)) =>
-            {
-                // The exchange may be the one that was declared.
-                *self.declared.lock().await = 0;
-            }
-            Some(_) => {}
+        let outcomes = self.settle(&reserved, Window::new(messages), end).await;
+        if outcomes.iter().all(|outcome| outcome.unsettled().is_none()) {
+            self.lock(&self.idle).push(reserved);
         }
         outcomes
     }
 
-    /// Publishes on a reserved channel that nobody else uses meanwhile.
-    async fn settle(&self, reserved: &Arc<Reserved>, messages: &[Message<'_>], end: Instant) -> Vec<Outcome> {
-        let in_doubt = InDoubt(Some(reserved.clone()));
-        let mut window = Window::new(messages);
+    /// Publishes on a channel that others use as well.
+    async fn publish_together(&self, messages: &[Message<'_>]) -> Vec<Outcome> {
+        let end = Instant::now() + self.deadline;
+        match self.in_time(end, self.keep(end, &self.together, Reserved::confirming)).await {
+            Ok(reserved) => {
+                // As many as fit into a window; the semaphore is never closed.
+                let Ok(Ok(_place)) = timeout_at(end, reserved.places.acquire()).await else {
+                    return vec![Outcome::NotSent(self.late("have its turn"))];
+                };
+                self.settle(&reserved, Window::among_others(messages), end).await
+            }
+            Err(error) => vec![Outcome::NotSent(error)],
+        }
+    }
+
+    /// Publishes a window on a reserved channel.
+    async fn settle(
+        &self,
+        reserved: &Arc<Reserved>,
+        mut window: Window<'_, '_>,
+        end: Instant,
+    ) -> Vec<Outcome> {
+        let in_doubt = InDoubt::new(reserved);
         let late = tokio::select! {
             biased;
             done = timeout_at(end, window.publish(&reserved.channel)) => {
@@ -233,9 +240,14 @@ impl Publisher {
             None => in_doubt.settled(),
             Some(error) => {
                 // A channel in any other state is not used again.
+                let first = reserved.spoil();
                 reserved.link.suspect();
-                if !reserved.link.is_lost() {
+                if first && !reserved.link.is_lost() {
                     tracing::warn!("{}: {error}; the publishing channel is replaced", self.connection.name());
+                }
+                if error.code().is_some() {
+                    // What was refused may be the exchange that was declared.
+                    *self.declared.lock().await = 0;
                 }
             }
         }
@@ -256,8 +268,8 @@ impl Publisher {
                 () = self.connection.shutdown.requested() => break,
             }
             self.resent.fetch_add(1, Ordering::Relaxed);
-            let mut outcomes = self.publish_window(slice::from_ref(message)).await;
-            outcome = outcomes.pop().unwrap_or(outcome);
+            // On a channel to itself, where a refusal is surely its own.
+            outcome = only(self.publish_window(slice::from_ref(message)).await);
         }
         match outcome {
             Outcome::NotSent(error) if maybe_arrived => Outcome::Unknown(error),
@@ -266,45 +278,55 @@ impl Publisher {
     }
 
     /// An idle channel of the present generation, or a new one.
-    async fn reserve(&self) -> Result<Arc<Reserved>> {
-        let link = self.ready_link().await?;
+    async fn reserve(&self, end: Instant) -> Result<Arc<Reserved>> {
+        let link = self.ready_link(end).await?;
         if let Some(reserved) = self.take_idle(&link) {
             return Ok(reserved);
         }
-        self.reserve_new(Reserved::confirming).await.map(Arc::new)
+        self.reserve_new(end, Reserved::confirming).await.map(Arc::new)
     }
 
-    async fn reserve_unconfirmed(&self) -> Result<Arc<Reserved>> {
-        let link = self.ready_link().await?;
-        let kept = self.lock(&self.unconfirmed).clone();
-        if let Some(kept) = kept.filter(|kept| kept.link.generation == link.generation) {
-            if kept.channel.status().connected() {
-                return Ok(kept);
+    /// The channel that is kept in `place`, or a new one that is kept from now on.
+    async fn keep(
+        &self,
+        end: Instant,
+        place: &Kept,
+        open: impl AsyncFn(Arc<Link>) -> Result<Reserved>,
+    ) -> Result<Arc<Reserved>> {
+        let link = self.ready_link(end).await?;
+        let mut kept = place.lock().await;
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.link.generation == link.generation) {
+            if kept.is_usable() {
+                return Ok(kept.clone());
             }
-            self.tell_replaced(&kept);
+            self.tell_replaced(kept);
         }
-        let reserved = Arc::new(self.reserve_new(Reserved::open).await?);
-        *self.lock(&self.unconfirmed) = Some(reserved.clone());
+        let reserved = Arc::new(self.reserve_new(end, open).await?);
+        *kept = Some(reserved.clone());
         Ok(reserved)
     }
 
     /// A new channel, as soon as the connection gives one.
-    async fn reserve_new(&self, open: impl AsyncFn(Arc<Link>) -> Result<Reserved>) -> Result<Reserved> {
+    async fn reserve_new(
+        &self,
+        end: Instant,
+        open: impl AsyncFn(Arc<Link>) -> Result<Reserved>,
+    ) -> Result<Reserved> {
         loop {
-            match open(self.ready_link().await?).await {
-                Err(error) if error.is_transient(true) => sleep(RESERVE_PAUSE).await,
+            match open(self.ready_link(end).await?).await {
+                Err(error) if is_worth_waiting(&error, end) => sleep(RESERVE_PAUSE).await,
                 reserved => return reserved,
             }
         }
     }
 
     /// The present generation, once the broker takes messages and has what it needs for them.
-    async fn ready_link(&self) -> Result<Arc<Link>> {
+    async fn ready_link(&self, end: Instant) -> Result<Arc<Link>> {
         loop {
             let link = self.connection.link().await?;
             link.unblocked().await;
             match self.declare_once(&link).await {
-                Err(error) if error.is_transient(true) => sleep(RESERVE_PAUSE).await,
+                Err(error) if is_worth_waiting(&error, end) => sleep(RESERVE_PAUSE).await,
                 declared => return declared.map(|()| link),
             }
         }
@@ -328,7 +350,7 @@ impl Publisher {
         let mut idle = self.lock(&self.idle);
         idle.retain(|reserved| {
             let present = reserved.link.generation == link.generation;
-            let usable = reserved.channel.status().connected();
+            let usable = reserved.is_usable();
             if present && !usable {
                 self.tell_replaced(reserved);
             }
@@ -370,51 +392,17 @@ impl Publisher {
     }
 }
 
+/// The outcome of a window of one message.
+fn only(mut outcomes: Vec<Outcome>) -> Outcome {
+    outcomes.pop().unwrap_or(Outcome::NotSent(Error::Stopped))
+}
+
+/// Whether a step may still succeed before `end`. Its last failure tells more than that it was late.
+fn is_worth_waiting(error: &Error, end: Instant) -> bool {
+    error.is_transient(true) && Instant::now() + RESERVE_PAUSE < end
+}
+
 /// Whether sending again may end better.
 fn may_pass(error: &Error) -> bool {
     matches!(error, Error::Blocked { .. }) || error.is_transient(true)
-}
-
-impl Reserved {
-    async fn open(link: Arc<Link>) -> Result<Self> {
-        let channel = link.channel().await?;
-        Ok(Self { link, channel })
-    }
-
-    async fn confirming(link: Arc<Link>) -> Result<Self> {
-        let reserved = Self::open(link).await?;
-        let confirms = reserved.channel.confirm_select(ConfirmSelectOptions::default());
-        reserved.link.unless_lost(confirms.deadline("switch on publisher confirms")).await?;
-        Ok(reserved)
-    }
-
-    /// Closes the channel, whose last answer has been seen.
-    async fn close(&self) {
-        let _ = timeout(GRACE, self.channel.close(200, "OK".into())).await;
-    }
-}
-
-/// A channel whose messages have no known outcome. Dropping it leaves the channel open for a moment more.
-///
-/// The broker may be about to refuse a message. lapin takes a channel that is closed before it has seen
-/// that refusal for a broken connection.
-struct InDoubt(Option<Arc<Reserved>>);
-
-impl InDoubt {
-    fn settled(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for InDoubt {
-    fn drop(&mut self) {
-        if let (Some(reserved), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
-            runtime.spawn(async move {
-                tokio::select! {
-                    () = sleep(REFUSAL_TIME) => {}
-                    _ = reserved.link.lost() => {}
-                }
-            });
-        }
-    }
 }

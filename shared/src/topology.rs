@@ -6,7 +6,7 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
-use crate::{Connection, Deadline, Error, QueueType, Result};
+use crate::{Connection, Deadline, Error, QueueType, Result, Session};
 
 /// What a program needs on the broker. Declaring it twice is the same as once.
 #[derive(Clone, Debug, Default)]
@@ -95,7 +95,13 @@ impl Topology {
     /// [`Error::Usage`] for what AMQP cannot carry. [`Error::Refused`] with code 406 if an exchange or queue
     /// of that name exists with another argument, which the text names; trying again does not help.
     pub async fn declare(&self, connection: &Connection) -> Result<()> {
-        connection.session(async |session| self.declare_on(&session.channel).await).await
+        let mut sessions = connection.sessions();
+        loop {
+            let declare = async |session: Session| self.declare_on(&session.channel).await;
+            if sessions.run(declare).await?.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     /// Declares everything on `channel`. A refusal costs the channel.

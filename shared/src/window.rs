@@ -28,6 +28,8 @@ enum Fate {
 /// The messages of one window and what is known about them. It outlives the future that works on it.
 pub(crate) struct Window<'w, 'm> {
     messages: &'w [Message<'m>],
+    /// Whether other messages are in flight on the same channel.
+    among_others: bool,
     fates: Vec<Fate>,
     returned: Vec<BasicReturnMessage>,
 }
@@ -61,7 +63,12 @@ impl<'w, 'm> Window<'w, 'm> {
             }
             Fate::NotWritten
         });
-        Self { messages, fates: fates.collect(), returned: Vec::new() }
+        Self { messages, among_others: false, fates: fates.collect(), returned: Vec::new() }
+    }
+
+    /// Messages that share their channel with others. None of them may be mandatory.
+    pub(crate) fn among_others(messages: &'w [Message<'m>]) -> Self {
+        Self { among_others: true, ..Self::new(messages) }
     }
 
     /// Writes all messages to a channel in confirm mode, then waits for all confirms.
@@ -116,7 +123,7 @@ impl<'w, 'm> Window<'w, 'm> {
                 Outcome::NotSent(refused("publish a message"))
             }
             // The only message in flight is the one that the broker refused.
-            _ if cause.is_amqp_soft_error() && self.messages.len() == 1 => {
+            _ if cause.is_amqp_soft_error() && self.messages.len() == 1 && !self.among_others => {
                 Outcome::NotSent(refused("publish a message"))
             }
             _ => Outcome::Unknown(refused("get a confirm")),
@@ -182,4 +189,48 @@ async fn start_write<'c>(
             None => write.await,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::BasicProperties;
+
+    fn message(id: &str, mandatory: bool, body: &'static [u8]) -> Message<'static> {
+        let properties = BasicProperties::default().with_message_id(id.into());
+        Message { exchange: "", routing_key: "q", mandatory, properties, body }
+    }
+
+    #[test]
+    fn windows_keep_the_order_and_hold_neither_too_many_messages_nor_too_many_bytes() {
+        let huge: &[u8] = Box::leak(vec![0; BYTES + 1].into());
+        let half: &[u8] = &huge[..BYTES / 2];
+        let bodies = [&b"1"[..], b"2", b"3", b"4", huge, half, half, b"8"];
+        let messages: Vec<_> =
+            bodies.iter().map(|body| Message { body, ..message("id", false, b"") }).collect();
+        let sizes: Vec<_> = windows(&messages, 3).map(<[_]>::len).collect();
+        assert_eq!(sizes, [3, 1, 1, 2, 1]);
+        assert_eq!(windows(&[], 3).count(), 0);
+    }
+
+    #[test]
+    fn without_all_confirms_a_mandatory_message_is_not_called_confirmed() {
+        let messages = [message("1", true, b""), message("2", false, b""), message("3", true, b"")];
+        let lost = Error::Nacked;
+        let outcomes = |fates| Window { fates, ..Window::new(&messages) }.outcomes(&lost);
+
+        let complete = outcomes(vec![Fate::Acked, Fate::Nacked, Fate::Acked]);
+        assert!(
+            matches!(complete[..], [Outcome::Confirmed, Outcome::Nacked, Outcome::Confirmed]),
+            "{complete:?}"
+        );
+        // The return of the first may still be waiting for the confirm of the third.
+        let cut = outcomes(vec![Fate::Acked, Fate::Acked, Fate::InDoubt]);
+        assert!(matches!(cut[..], [Outcome::Unknown(_), Outcome::Confirmed, Outcome::Unknown(_)]), "{cut:?}");
+        let unwritten = outcomes(vec![Fate::Acked, Fate::NotWritten, Fate::NotWritten]);
+        assert!(
+            matches!(unwritten[..], [Outcome::Unknown(_), Outcome::NotSent(_), Outcome::NotSent(_)]),
+            "{unwritten:?}"
+        );
+    }
 }

@@ -21,7 +21,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let connection = Connection::open(&args.connection, "dead_letters", &shutdown).await?;
         let lessons = if args.lessons.is_empty() { Lesson::value_variants() } else { &args.lessons };

@@ -25,7 +25,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let orders = Orders::new(&args.connection, args.queue_type)?;
         let connection = Connection::open(&args.connection, "delay_consumer", &shutdown).await?;

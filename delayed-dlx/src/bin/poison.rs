@@ -42,7 +42,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let payments = Payments::new(&args.connection, args.attempts, args.retry_after, args.queue_type)?;
         // Two connections: a broker short of memory stops reading from the one that publishes, and the

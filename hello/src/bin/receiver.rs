@@ -20,7 +20,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let queue = args.connection.name(hello::QUEUE)?;
         let connection = Connection::open(&args.connection, "receiver", &shutdown).await?;

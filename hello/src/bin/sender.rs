@@ -21,7 +21,7 @@ struct Args {
 const BODY: &str = "Hello World!";
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let queue = args.connection.name(hello::QUEUE)?;
         let connection = Connection::open(&args.connection, "sender", &shutdown).await?;

@@ -23,7 +23,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let exchange = args.connection.name(pubsub_fanout::EXCHANGE)?;
         let body = text(&args.words);

@@ -24,7 +24,7 @@ const AUTOMATIC: BasicConsumeOptions = BasicConsumeOptions { no_ack: true, ..MAN
 const ONE: BasicAckOptions = BasicAckOptions { multiple: false };
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let connection = Connection::open(&args.connection, "acknowledgements", &shutdown).await?;
         let lesson = connection.session(async |session| {

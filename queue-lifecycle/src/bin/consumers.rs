@@ -18,7 +18,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let connection = Connection::open(&args.connection, "consumers", &shutdown).await?;
         let lesson = connection.session(async |session| {

@@ -19,7 +19,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         // Two runs of this lesson must not meet in one queue.
         let queue = args.connection.name(&format!("declare-{:.8}", message_id()))?;

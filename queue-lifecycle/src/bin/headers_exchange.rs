@@ -22,7 +22,7 @@ struct Args {
 const WANTED: [(&str, &str); 2] = [("format", "pdf"), ("type", "report")];
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         // Two runs of this lesson must not meet in one exchange.
         let exchange = args.connection.name(&format!("headers-{:.8}", message_id()))?;

@@ -19,7 +19,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let queue = args.connection.name(&args.queue)?;
         let connection = Connection::open(&args.connection, "inspect_queue", &shutdown).await?;

@@ -23,7 +23,7 @@ struct Args {
 const A_MOMENT: Duration = Duration::from_millis(10);
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let connection = Connection::open(&args.connection, "lifetimes", &shutdown).await?;
         let lesson = connection.session(async |session| {

@@ -27,7 +27,7 @@ const MESSAGES: [(&str, Option<u8>); 6] = [
 ];
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let connection = Connection::open(&args.connection, "priorities", &shutdown).await?;
         connection.session(async |session| lesson(&session.channel).await).await?;

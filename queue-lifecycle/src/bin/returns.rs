@@ -22,7 +22,7 @@ const MANDATORY: BasicPublishOptions = BasicPublishOptions { mandatory: true, ..
 const IMMEDIATE: BasicPublishOptions = BasicPublishOptions { immediate: true, ..PLAIN };
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let nowhere = args.connection.name(&format!("nowhere-{:.8}", message_id()))?;
         let user = args.connection.endpoint()?.user().to_owned();

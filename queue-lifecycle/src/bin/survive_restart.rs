@@ -38,7 +38,7 @@ struct Names {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let name = |name| args.connection.name(name);
         let names = Names {

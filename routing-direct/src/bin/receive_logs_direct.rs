@@ -22,7 +22,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let exchange = args.connection.name(routing_direct::EXCHANGE)?;
         let connection = Connection::open(&args.connection, "receive_logs_direct", &shutdown).await?;

@@ -39,7 +39,7 @@ fn number(text: &str) -> Result<u64, String> {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let queue = args.connection.name(rpc::QUEUE)?;
         let reply_to = if args.direct_reply_to { ReplyTo::Direct } else { ReplyTo::Queue };

@@ -1,6 +1,7 @@
 //! The publisher's other ways: batches, a channel per message, no confirms, and sending again.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -13,6 +14,7 @@ use shared::{
     Binding, Connection, ConnectionArgs, Deadline, Error, Exchange, Message, Outcome, Publisher, Queue,
     QueueType, Shutdown, State, Topology, message_id,
 };
+use tokio::task::JoinSet;
 
 use crate::support::{args_through, eventually, within};
 
@@ -240,5 +242,55 @@ async fn the_deadline_holds_however_often_a_message_may_be_sent_again() -> Resul
     // The first try may have arrived, whatever became of the others.
     assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
     assert_eq!(publisher.resent(), 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_whose_messages_need_not_come_back_share_a_channel() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let connection = connect(&vhost, "together").await?;
+    let publisher = Arc::new(Publisher::new(&connection, 4).with_resends(2));
+    let before = channels(&vhost)?;
+    let all_publish = |exchange: &'static str| {
+        let mut callers = JoinSet::new();
+        for caller in 0..50 {
+            let publisher = publisher.clone();
+            callers.spawn(async move {
+                let exchange = if caller == 25 { exchange } else { "x" };
+                publisher.publish(&Message { exchange, ..to("k", false, b"together") }).await
+            });
+        }
+        within(callers.join_all())
+    };
+    let outcomes = all_publish("x").await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Confirmed)), "{outcomes:?}");
+    assert_eq!(channels(&vhost)?, before + 1);
+    messages_in_q(&vhost, 50).await?;
+
+    // One of them is refused, which costs the channel; each of the others has its own outcome all the same.
+    let outcomes = all_publish("missing").await;
+    let refused = |outcome: &&Outcome| matches!(outcome, Outcome::Unknown(error) | Outcome::NotSent(error) if error.code() == Some(404));
+    assert_eq!(outcomes.iter().filter(refused).count(), 1, "{outcomes:?}");
+    let confirmed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Confirmed)).count();
+    assert_eq!(confirmed, 49, "{outcomes:?}");
+    assert!(matches!(*connection.state().borrow(), State::Up { generation: 1 }));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_room_for_another_channel_is_said_in_those_words() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let args = ConnectionArgs::for_url(format!("{}?channel_max=1", vhost.url()));
+    let connection = Connection::open(&args, "one channel", &Shutdown::new()).await?;
+    queue_q().declare(&connection).await?;
+    let publisher = Publisher::new(&connection, 2).with_deadline(Duration::from_millis(500));
+    let outcome = publisher.publish(&to("k", true, b"first")).await;
+    assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
+    let outcome = publisher.publish(&to("k", false, b"second")).await;
+    let Outcome::NotSent(error) = outcome else { panic!("{outcome:?}") };
+    assert!(error.to_string().contains("the maximum number of channels"), "{error}");
+    // What has its channel goes on.
+    let outcome = publisher.publish(&to("k", true, b"third")).await;
+    assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
     Ok(())
 }

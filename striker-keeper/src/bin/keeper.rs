@@ -50,7 +50,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let topology = keeper_topology(&args.connection, args.queue_type, args.lazy)?;
         let connection = Connection::open(&args.connection, "keeper", &shutdown).await?;

@@ -54,7 +54,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         if args.publish == Way::NewChannel && args.in_flight.get() > 1 {
             let words = "--publish new-channel has one message in flight: leave --in-flight away";

@@ -34,7 +34,7 @@ fn key(text: &str) -> Result<ShortString, String> {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let exchange = args.connection.name(topics::EXCHANGE)?;
         let body = text(&args.words);

@@ -59,7 +59,7 @@ enum StrategyName {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let queue = TrialQueue::new(&args.connection, "confirms", args.queue_type)?;
         let queue = queue.with_limit(args.queue_limit);

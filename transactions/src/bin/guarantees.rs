@@ -34,7 +34,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let model = TrialQueue::new(&args.connection, "guarantees", args.queue_type)?;
         let connection = Connection::open(&args.connection, "guarantees", &shutdown).await?;

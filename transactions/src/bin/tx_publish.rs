@@ -45,7 +45,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let demo = Demo {
             orders: TrialQueue::new(&args.connection, "tx_orders", args.queue_type)?,

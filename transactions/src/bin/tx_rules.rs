@@ -18,7 +18,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let model = TrialQueue::new(&args.connection, "tx_rules", QueueType::Classic)?;
         let connection = Connection::open(&args.connection, "tx_rules", &shutdown).await?;

@@ -22,7 +22,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let queue = args.connection.name(work_queues::QUEUE)?;
         let body = text(&args.words);

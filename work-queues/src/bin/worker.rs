@@ -44,7 +44,7 @@ impl Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let queue = args.connection.name(work_queues::QUEUE)?;
         let acks = args.acks();
