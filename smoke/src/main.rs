@@ -25,7 +25,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use shared::{Error, Shutdown, say};
+use shared::{Error, Shutdown, say, without_passwords};
 use tokio::time::Instant;
 use tracing::subscriber::{NoSubscriber, set_global_default};
 
@@ -150,16 +150,10 @@ fn fail(args: &Args, error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Prints what clap has to say, without the passwords of URLs: one that stands where none is expected would
-/// be shown.
+/// Prints what clap has to say; a URL that stands where none is expected may hold a password.
 fn print_usage(error: &clap::Error) {
     let text = error.render().to_string();
-    let shown = std::env::args().fold(text.clone(), |text, word| match (word.find("://"), word.rfind('@')) {
-        (Some(scheme), Some(host)) if scheme < host => {
-            text.replace(&word, &format!("{}://…{}", &word[..scheme], &word[host..]))
-        }
-        _ => text,
-    });
+    let shown = without_passwords(&text, &std::env::args().collect::<Vec<_>>());
     // Nothing can be done if it cannot be written.
     let _ = if shown == text { error.print() } else { write!(io::stderr(), "{shown}") };
 }
