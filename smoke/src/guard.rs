@@ -16,8 +16,10 @@ use tokio::time::sleep;
 /// The option by which this program becomes a guard.
 pub(crate) const OPTION: &str = "guard";
 
-/// A declaration may still be on its way when the guard comes to delete.
-const ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// When the guard comes to delete, a declaration may still be on its way, and take its time on a busy broker. So
+/// it comes again after these pauses.
+const PAUSES: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::ZERO];
 
 /// Watches over one queue, until it is released. When this is dropped, the queue is deleted as well.
 pub(crate) struct Guard(Option<Child>);
@@ -76,12 +78,13 @@ pub(crate) async fn watch_over(queue: &str, args: &ConnectionArgs, shutdown: &Sh
         return Ok(());
     }
     let connection = Connection::open(args, "smoke guard", shutdown).await?;
-    for pause in [ON_ITS_WAY, Duration::ZERO] {
+    let mut deleted = Ok(0);
+    for pause in PAUSES {
         let delete = connection.session(async |session| {
             queue_lifecycle::delete(&session.channel, queue, QueueDeleteOptions::default()).await
         });
-        delete.await?;
+        deleted = delete.await;
         sleep(pause).await;
     }
-    Ok(())
+    deleted.map(drop)
 }

@@ -99,14 +99,20 @@ pub(crate) fn permission_command(run: &Run) -> String {
         .collect();
     format!(
         "rabbitmqctl set_permissions -p {} {} '^({start}|amq\\.gen)' '^({start}|amq\\.gen|amq\\.default)' '^({start}|amq\\.gen)'",
-        run.endpoint.vhost(),
-        run.endpoint.user(),
+        quoted(run.endpoint.vhost()),
+        quoted(run.endpoint.user()),
     )
+}
+
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:@%".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// What to do about an error: what `shared` knows, and what only this program meets.
 fn hint(run: &Run, error: &Error) -> Option<String> {
-    let vhost = run.endpoint.vhost();
+    let vhost = quoted(run.endpoint.vhost());
     if error.code() == Some(406) && error.to_string().contains("queue limit") {
         return Some(format!(
             "raise the vhost's limit: rabbitmqctl set_vhost_limits -p {vhost} '{{\"max-queues\": -1}}'"
@@ -132,5 +138,26 @@ pub(crate) fn rounded(duration: Duration) -> String {
     match duration.as_millis() {
         milliseconds @ 0..1000 => format!("{milliseconds} ms"),
         _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        for (milliseconds, text) in [(0, "0 ms"), (999, "999 ms"), (1000, "1.0 s"), (61_250, "61.2 s")] {
+            assert_eq!(rounded(Duration::from_millis(milliseconds)), text);
+        }
+    }
+
+    #[test]
+    fn words_for_a_shell_are_quoted_where_they_must_be() {
+        for (word, shown) in
+            [("/", "/"), ("shop-1", "shop-1"), ("my shop", "'my shop'"), ("it's", "'it'\\''s'")]
+        {
+            assert_eq!(quoted(word), shown);
+        }
     }
 }

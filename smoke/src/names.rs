@@ -13,9 +13,6 @@ use tokio::time::timeout;
 
 use crate::trial::{Run, unwrapped};
 
-/// How long the cleaning may take: less than a process may take to stop.
-const LIMIT: Duration = Duration::from_secs(3);
-
 /// Names that are looked for at once.
 const AT_ONCE: usize = 8;
 
@@ -67,7 +64,7 @@ impl Names {
 
 /// Deletes whatever is left of these names, on a connection of its own, and looks whether it is gone. The
 /// connections of their checks must be closed: what is theirs alone nobody else can delete.
-pub(crate) async fn clean_up(run: &Rc<Run>, names: &Names) -> Cleanup {
+pub(crate) async fn clean_up(run: &Rc<Run>, names: &Names, limit: Duration) -> Cleanup {
     let mut names = names.0.take();
     names.reverse();
     let made = names.len();
@@ -75,20 +72,25 @@ pub(crate) async fn clean_up(run: &Rc<Run>, names: &Names) -> Cleanup {
         return Cleanup::default();
     }
     let shutdown = Shutdown::new();
-    let result = timeout(LIMIT, delete_and_look(run, &names, &shutdown)).await;
+    let result = timeout(limit, delete_and_look(run, &names, limit / 2, &shutdown)).await;
     shutdown.close_connections().await;
     match result {
         Ok(Ok(left)) => Cleanup { made, left, problem: None },
         Ok(Err(error)) => Cleanup { made, left: Vec::new(), problem: Some(error.to_string()) },
         Err(_) => {
-            let problem = format!("no answer within {}", humantime::format_duration(LIMIT));
+            let problem = format!("no answer within {}", humantime::format_duration(limit));
             Cleanup { made, left: Vec::new(), problem: Some(problem) }
         }
     }
 }
 
-async fn delete_and_look(run: &Rc<Run>, names: &[Name], shutdown: &Shutdown) -> Result<Vec<String>> {
-    let args = run.args_for(Duration::from_secs(1));
+async fn delete_and_look(
+    run: &Rc<Run>,
+    names: &[Name],
+    wait: Duration,
+    shutdown: &Shutdown,
+) -> Result<Vec<String>> {
+    let args = run.args_for(wait.min(run.connect_limit()));
     let connection = Connection::open(&args, "smoke cleanup", shutdown).await.map_err(unwrapped)?;
     delete(&connection, names).await?;
     look(&connection, names).await

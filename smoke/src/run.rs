@@ -18,6 +18,12 @@ use crate::trial::{Run, Trial, unwrapped};
 /// How long the broker may take to show that it is still there, after a check has failed.
 const STILL_THERE: Duration = Duration::from_secs(2);
 
+/// How long cleaning up may take.
+const AT_LEISURE: Duration = Duration::from_secs(10);
+
+/// The same after a signal: a process has 5 s to stop.
+const IN_A_HURRY: Duration = Duration::from_secs(2);
+
 /// How a run came to its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Ended {
@@ -78,7 +84,9 @@ pub(crate) async fn run(
         };
         let records = runner.finish(ended).await;
         let mut cleanup = run.cleaned.take();
-        cleanup.add(clean_up(run, &run.names).await);
+        // A process that was asked to stop has to hurry.
+        let limit = if ended == Ended::Interrupted { IN_A_HURRY } else { AT_LEISURE };
+        cleanup.add(clean_up(run, &run.names, limit).await);
         Results { records, ended, cleanup }
     };
     // The checks stay on this thread: what they share needs no locks.
@@ -192,13 +200,14 @@ impl<'r> Runner<'r> {
     async fn finish(mut self, ended: Ended) -> Vec<Record> {
         self.running.shutdown().await;
         let trials = std::mem::take(&mut self.trials);
+        let mut closing = JoinSet::new();
         for check in self.plan {
             if self.records.contains_key(check.name) {
                 continue;
             }
             let trial = trials.get(check.name).and_then(|current| current.take());
-            if let Some(trial) = &trial {
-                trial.close().await;
+            if let Some(trial) = trial.clone() {
+                closing.spawn_local(async move { trial.close().await });
             }
             let verdict = match (ended, trial) {
                 (Ended::Deadline, Some(trial)) => Verdict::failed(Fault {
@@ -213,6 +222,7 @@ impl<'r> Runner<'r> {
             };
             self.record(Record { check, verdict, times: Vec::new() });
         }
+        while closing.join_next().await.is_some() {}
         let mut records = self.records;
         self.plan.iter().filter_map(|check| records.remove(check.name)).collect()
     }
@@ -244,7 +254,7 @@ async fn try_often(
         }
         if round + 1 < repeat {
             // So that what is left to do at the end stays small.
-            let cleanup = clean_up(run, trial.names()).await;
+            let cleanup = clean_up(run, trial.names(), AT_LEISURE).await;
             run.cleaned.borrow_mut().add(cleanup);
         }
     }

@@ -26,21 +26,23 @@ impl Table {
     }
 
     /// The line above all others.
-    pub(crate) fn head(&self, url: &str) {
-        if self.rows {
-            shared::say!("smoke {} on {url}", env!("CARGO_PKG_VERSION"));
-            shared::say!("{:<20} {:<11} {:>9}  NOTE", "CHECK", "STATUS", "MS");
+    pub(crate) fn head(&mut self, url: &str) {
+        for line in head(url) {
+            self.print(&line);
         }
     }
 
     /// The lines below all others.
     pub(crate) fn foot(&mut self, report: &Report) {
         self.clear();
-        if self.rows {
-            for line in foot(report) {
-                shared::say!("{line}");
-            }
+        for line in foot(report) {
+            self.print(&line);
         }
+    }
+
+    /// Prints a line. When nobody reads any more, the checks go on all the same: they have to be cleaned up.
+    fn print(&mut self, line: &str) {
+        self.rows = self.rows && print(line).is_ok();
     }
 
     /// Takes the line of progress away.
@@ -64,10 +66,22 @@ impl Progress for Table {
 
     fn ended(&mut self, record: &Record) {
         self.clear();
-        if self.rows {
-            shared::say!("{}", row(record, self.colour));
-        }
+        self.print(&row(record, self.colour));
     }
+}
+
+/// Prints a line to standard output, at once.
+pub(crate) fn print(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush())
+}
+
+/// The lines above all others.
+fn head(url: &str) -> [String; 2] {
+    [
+        format!("smoke {} on {url}", env!("CARGO_PKG_VERSION")),
+        format!("{:<20} {:<11} {:>9}  NOTE", "CHECK", "STATUS", "MS"),
+    ]
 }
 
 /// A check's line.
@@ -110,10 +124,7 @@ pub(crate) fn foot(report: &Report) -> Vec<String> {
 
 /// The whole table, for a file.
 pub(crate) fn whole(report: &Report) -> String {
-    let mut lines = vec![
-        format!("smoke {} on {}", env!("CARGO_PKG_VERSION"), report.url),
-        format!("{:<20} {:<11} {:>9}  NOTE", "CHECK", "STATUS", "MS"),
-    ];
+    let mut lines = head(&report.url).to_vec();
     lines.extend(report.records.iter().map(|record| row(record, false)));
     lines.extend(foot(report));
     lines.join("\n") + "\n"

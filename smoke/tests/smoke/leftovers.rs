@@ -1,5 +1,7 @@
 //! Nothing stays on the broker, however the program ends.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use broker::Vhost;
@@ -44,8 +46,8 @@ fn after_kill_9_and_the_expiry_time_nothing_is_left() {
         running.kill();
         assert_eq!(running.wait(Duration::from_secs(5)).signal, Some(9));
     }
-    // The expiry time, twice: a queue that is asked for anything lives on from then.
-    wait_until_nothing_left(broker::node(), vhost.name(), Duration::from_secs(8));
+    // The expiry time of 2 s, what a queue that was asked for anything lives on, and the guards' patience.
+    wait_until_nothing_left(broker::node(), vhost.name(), Duration::from_secs(20));
 }
 
 #[test]
@@ -69,4 +71,20 @@ fn what_others_have_on_the_broker_is_not_touched() {
     for queue in vhost.queues().unwrap() {
         assert_eq!(queue["messages"], 1, "{queue}");
     }
+}
+
+#[test]
+fn a_reader_that_goes_away_changes_nothing() {
+    let vhost = broker::node().vhost().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smoke"));
+    command.args(["--url", &vhost.url(), "--only", "quorum,heartbeat"]).stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // As in `smoke | head -1`.
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("smoke 0.1.0 on "), "{first}");
+    let end = child.wait_with_output().unwrap();
+    assert_eq!(end.status.code(), Some(0), "{}", String::from_utf8_lossy(&end.stderr));
+    assert_eq!(String::from_utf8_lossy(&end.stderr), "");
+    expect_nothing_left(&vhost);
 }

@@ -177,7 +177,7 @@ fn wrong_usage_is_told_before_anything_connects() {
         (&["--timeout", "5"], "--timeout"),
         (&["--jobs", "0"], "--jobs"),
         (&["--output", "yaml"], "yaml"),
-        (&["--ca-cert", "/nonexistent"], "amqps"),
+        (&["--ca-cert", "/nonexistent"], "--ca-cert"),
         (&["--prefix", &"x".repeat(200)], "--prefix"),
         (&["amqp://user:s3cret@host"], "unexpected argument"),
     ] {

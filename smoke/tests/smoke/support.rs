@@ -70,9 +70,15 @@ impl Report {
 /// The queues and exchanges of the program that are on a vhost.
 pub(crate) fn left_on(node: &Node, vhost: &str) -> Vec<String> {
     let names = |what: &str| {
-        // It answers 500 when a queue goes while it makes its list.
-        let mut answers = (0..20).map(|_| node.get(&format!("/api/{what}/{vhost}")));
-        let list = answers.find_map(Result::ok).expect("a list from the management API");
+        // It answers 500 when a queue goes while it makes its list, and for a moment after a start.
+        let list = (0..100).find_map(|_| match node.get(&format!("/api/{what}/{vhost}")) {
+            Ok(list) => Some(list),
+            Err(_) => {
+                std::thread::sleep(Duration::from_millis(50));
+                None
+            }
+        });
+        let list = list.expect("a list from the management API");
         let names = list.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned());
         names.collect::<Vec<_>>()
     };
