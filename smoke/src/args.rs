@@ -67,9 +67,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) output_file: Option<PathBuf>,
 
-    /// Be the guard of a queue: delete it when standard input ends
+    /// Be the guard of another process: delete what standard input names, once it ends
     #[arg(long = crate::guard::OPTION, hide = true)]
-    pub(crate) guard: Option<String>,
+    pub(crate) guard: bool,
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,

@@ -65,9 +65,9 @@ fn main() -> ExitCode {
         // that there is a subscriber already.
         let _ = set_global_default(NoSubscriber::new());
     }
-    if let Some(queue) = &args.guard {
+    if args.guard {
         return shared::run(async |shutdown| {
-            guard::watch_over(queue, &args.connection, &shutdown).await?;
+            guard::watch_over(&args.connection, &shutdown).await?;
             Ok(())
         });
     }
@@ -92,6 +92,7 @@ async fn smoke(args: &Args, shutdown: &Shutdown) -> Result<u8> {
         id: random_word(),
         names: Default::default(),
         cleaned: Default::default(),
+        guard: Default::default(),
         expires: args.expires,
         timeout: args.timeout,
         slow: args.slow,

@@ -1,6 +1,7 @@
 //! The queues and exchanges that this run made, and their end.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,9 +19,18 @@ const AT_ONCE: usize = 8;
 
 /// What was made, or was about to be.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Name {
+pub(crate) enum Name {
     Queue(String),
     Exchange(String),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queue(name) => write!(f, "queue {name}"),
+            Self::Exchange(name) => write!(f, "exchange {name}"),
+        }
+    }
 }
 
 /// Names in the order of their making.
@@ -53,12 +63,9 @@ impl Names {
         other.0.borrow_mut().append(&mut self.0.borrow_mut());
     }
 
-    pub(crate) fn note_queue(&self, name: &str) {
-        self.0.borrow_mut().push(Name::Queue(name.to_owned()));
-    }
-
-    pub(crate) fn note_exchange(&self, name: &str) {
-        self.0.borrow_mut().push(Name::Exchange(name.to_owned()));
+    /// Adds a name.
+    pub(crate) fn note(&self, name: Name) {
+        self.0.borrow_mut().push(name);
     }
 }
 
@@ -74,6 +81,9 @@ pub(crate) async fn clean_up(run: &Rc<Run>, names: &Names, limit: Duration) -> C
     let shutdown = Shutdown::new();
     let result = timeout(limit, delete_and_look(run, &names, limit / 2, &shutdown)).await;
     shutdown.close_connections().await;
+    if let Ok(Ok(_)) = result {
+        run.guard.forget(&names);
+    }
     match result {
         Ok(Ok(left)) => Cleanup { made, left, problem: None },
         Ok(Err(error)) => Cleanup { made, left: Vec::new(), problem: Some(error.to_string()) },
@@ -97,7 +107,7 @@ async fn delete_and_look(
 }
 
 /// Deletes all, bindings and messages with them. What is gone already is deleted once more, which is no error.
-async fn delete(connection: &Connection, names: &[Name]) -> Result<()> {
+pub(crate) async fn delete(connection: &Connection, names: &[Name]) -> Result<()> {
     let mut rest = names.iter();
     while rest.len() > 0 {
         // A refusal costs the channel; the others are deleted on the next one.
@@ -144,6 +154,15 @@ async fn take(looking: &mut JoinSet<Result<Option<String>>>, left: &mut Vec<Stri
 }
 
 impl Name {
+    /// Reads what [`Name`]'s `Display` writes.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        match text.split_once(' ')? {
+            ("queue", name) => Some(Self::Queue(name.to_owned())),
+            ("exchange", name) => Some(Self::Exchange(name.to_owned())),
+            _ => None,
+        }
+    }
+
     async fn delete(&self, channel: &Channel) -> Result<()> {
         match self {
             Self::Queue(queue) => {

@@ -87,6 +87,7 @@ pub(crate) async fn run(
         // A process that was asked to stop has to hurry.
         let limit = if ended == Ended::Interrupted { IN_A_HURRY } else { AT_LEISURE };
         cleanup.add(clean_up(run, &run.names, limit).await);
+        run.guard.release();
         Results { records, ended, cleanup }
     };
     // The checks stay on this thread: what they share needs no locks.
@@ -369,6 +370,7 @@ mod tests {
             id: random_word(),
             names: Default::default(),
             cleaned: Default::default(),
+            guard: Default::default(),
             expires: minute,
             timeout: Duration::from_secs(2),
             slow: minute,

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::check::Stop;
-use crate::names::{Cleanup, Names};
+use crate::guard::Guard;
+use crate::names::{Cleanup, Name, Names};
 use crate::start_frame::Broker;
 
 /// What all checks of a run have in common.
@@ -27,6 +28,8 @@ pub(crate) struct Run {
     pub(crate) names: Names,
     /// What became of those that were looked for already.
     pub(crate) cleaned: RefCell<Cleanup>,
+    /// Deletes what would stay if this process were killed.
+    pub(crate) guard: Guard,
     /// How long the broker keeps a durable queue that nobody deleted.
     pub(crate) expires: Duration,
     /// How long one check may take.
@@ -127,7 +130,7 @@ impl Trial {
     /// [`Error::Usage`] if the user's prefix is too long.
     pub(crate) fn queue(&self, what: &str) -> Result<String> {
         let name = self.name(what)?;
-        self.0.names.note_queue(&name);
+        self.0.names.note(Name::Queue(name.clone()));
         Ok(name)
     }
 
@@ -137,7 +140,10 @@ impl Trial {
     /// [`Error::Usage`] if the user's prefix is too long.
     pub(crate) fn exchange(&self, what: &str) -> Result<String> {
         let name = self.name(what)?;
-        self.0.names.note_exchange(&name);
+        let noted = Name::Exchange(name.clone());
+        // Without a guard an exchange stays only if this process is killed before it is bound: no reason to stop.
+        let _ = self.0.run.guard.over(&noted);
+        self.0.names.note(noted);
         Ok(name)
     }
 

@@ -6,17 +6,16 @@ use queue_lifecycle::Arguments;
 use shared::Result;
 
 use crate::check::Stop;
-use crate::guard::Guard;
+use crate::names::Name;
 use crate::trial::{Trial, feature};
 
 /// A durable queue, to be deleted with [`DurableQueue::delete`].
 pub(super) struct DurableQueue {
     pub(super) name: String,
-    guard: Guard,
 }
 
 impl DurableQueue {
-    /// Declares a queue of this type, which the broker deletes when nobody uses it, or a guard if the broker
+    /// Declares a queue of this type, which the broker deletes when nobody uses it, or the guard if the broker
     /// knows no expiry for this type.
     pub(super) async fn declare(
         trial: &Trial,
@@ -34,24 +33,24 @@ impl DurableQueue {
             });
             declared.await.map(drop)
         };
-        let guard = match declare(arguments.clone().expires(trial.run().expires)).await {
+        match declare(arguments.clone().expires(trial.run().expires)).await {
             Err(error) if error.code() == Some(406) && error.to_string().contains("'x-expires'") => {
-                let guard = Guard::over(&name).map_err(|error| {
-                    Stop::Skip(format!("this broker knows no x-expires for it, and the process that would delete it instead cannot be started: {error}"))
+                let guarded = trial.run().guard.over(&Name::Queue(name.clone()));
+                guarded.map_err(|error| {
+                    Stop::Skip(format!(
+                        "this broker knows no x-expires for it, and there is no process to delete it instead: {error}"
+                    ))
                 })?;
                 feature(declare(arguments).await)?;
-                guard
             }
-            declared => feature(declared).map(|()| Guard::none())?,
-        };
-        Ok(Self { name, guard })
+            declared => feature(declared)?,
+        }
+        Ok(Self { name })
     }
 
     /// Deletes the queue.
     pub(super) async fn delete(self, trial: &Trial, channel: &lapin::Channel) -> Result<()> {
         trial.step("delete a queue");
-        queue_lifecycle::delete(channel, &self.name, QueueDeleteOptions::default()).await?;
-        self.guard.release();
-        Ok(())
+        queue_lifecycle::delete(channel, &self.name, QueueDeleteOptions::default()).await.map(drop)
     }
 }
