@@ -12,6 +12,7 @@ mod limits;
 mod patterns;
 mod queues;
 mod reliability;
+mod striker_keeper;
 mod transactions;
 
 use crate::check::Check;
@@ -21,13 +22,14 @@ const BASE: &[&str] = &["publish"];
 
 /// All checks. A check comes after those that it needs.
 pub(crate) fn all() -> impl Iterator<Item = &'static Check> {
-    let groups: [&'static [Check]; 12] = [
+    let groups: [&'static [Check]; 13] = [
         connection::CHECKS,
         patterns::CHECKS,
         reliability::CHECKS,
         delay::CHECKS,
         dead_letters::CHECKS,
         transactions::CHECKS,
+        striker_keeper::CHECKS,
         exchanges::CHECKS,
         limits::CHECKS,
         queues::CHECKS,
