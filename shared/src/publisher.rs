@@ -234,8 +234,7 @@ impl Publisher {
             }
             cause = reserved.link.lost() => Some(Error::Lost(cause)),
         };
-        let late = late.unwrap_or(Error::Stopped);
-        let outcomes = window.outcomes(&late);
+        let outcomes = window.outcomes(late);
         match outcomes.iter().find_map(Outcome::unsettled) {
             None => in_doubt.settled(),
             Some(error) => {
