@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use shared::{Connection, ConnectionArgs, Consumer, Outcome, Publisher, Shutdown, State, Topology, Verdict};
 use lapin::message::Delivery;
+use shared::{Connection, ConnectionArgs, Consumer, Outcome, Publisher, Shutdown, State, Topology, Verdict};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -47,7 +47,13 @@ impl Client {
     }
 
     /// Publishes a persistent, mandatory message with an id.
-    pub(crate) fn publish(&self, publisher: &Publisher, exchange: &str, key: &str, body: &str) -> Result<Outcome> {
+    pub(crate) fn publish(
+        &self,
+        publisher: &Publisher,
+        exchange: &str,
+        key: &str,
+        body: &str,
+    ) -> Result<Outcome> {
         let id = shared::message_id();
         self.wait(publisher.publish(&striker_keeper::shots::shot(exchange, key, &id, body)))
     }

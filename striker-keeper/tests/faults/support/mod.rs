@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 pub(crate) use client::Client;
-pub(crate) use own_node::OwnNode;
+pub(crate) use own_node::{OwnNode, Resource};
 pub(crate) use row::{Row, row, scale};
 pub(crate) use stage::{Stage, after};
 pub(crate) use tally::Tally;
 pub(crate) use watch::Watched;
 
 /// No step of a row may take longer.
-pub(crate) const LIMIT: Duration = Duration::from_secs(40);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Asks again until `holds` is true.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {

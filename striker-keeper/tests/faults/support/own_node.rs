@@ -20,6 +20,19 @@ pub(crate) struct Setting {
     before: String,
 }
 
+/// A shortage that the broker believes in, until this is dropped.
+pub(crate) struct Alarm {
+    node: &'static Node,
+    of: Resource,
+}
+
+/// What a broker can be short of.
+#[derive(Clone, Copy)]
+pub(crate) enum Resource {
+    Memory,
+    Disk,
+}
+
 impl OwnNode {
     /// Waits for one's turn; the node runs and answers.
     pub(crate) fn take() -> Result<Self> {
@@ -48,6 +61,34 @@ impl OwnNode {
         );
         let before = self.node.rabbitmqctl(&["eval", &words])?.trim().to_owned();
         Ok(Setting { node: self.node, name, before })
+    }
+}
+
+impl OwnNode {
+    /// Makes the broker short of something.
+    pub(crate) fn alarm(&self, of: Resource) -> Result<Alarm> {
+        let alarm = Alarm { node: self.node, of };
+        alarm.raise(true)?;
+        Ok(alarm)
+    }
+}
+
+impl Alarm {
+    fn raise(&self, on: bool) -> Result<()> {
+        match self.of {
+            Resource::Memory => self.node.memory_alarm(on),
+            Resource::Disk => {
+                let limit = if on { "9999GB" } else { "50MB" };
+                self.node.rabbitmqctl(&["set_disk_free_limit", limit]).map(drop)
+            }
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        // A row that left its node dead has better things to report.
+        let _ = self.raise(false);
     }
 }
 

@@ -22,9 +22,9 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Adds what the two sides counted.
-    pub(crate) fn count(&mut self, striker: &Tally, keeper: &Tally, left: u64) {
-        self.lost += striker.get("confirmed").saturating_sub(keeper.get("distinct") + left);
+    /// Adds what the two sides counted, where `left` messages are still in the queue.
+    pub(crate) fn count(&mut self, confirmed: u64, keeper: &Tally, left: u64) {
+        self.lost += confirmed.saturating_sub(keeper.get("distinct") + left);
         self.duplicated += keeper.get("duplicates");
     }
 }
@@ -47,7 +47,8 @@ pub(crate) fn row(number: u32, fault: &str, play: impl FnOnce(&mut Row) -> Resul
     });
     if let Some(folder) = env::var_os("FAULTS_REPORT") {
         let path = std::path::Path::new(&folder).join(format!("{number:02}.json"));
-        fs::write(&path, format!("{record:#}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(&path, format!("{record:#}\n"))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

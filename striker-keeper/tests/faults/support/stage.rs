@@ -127,11 +127,15 @@ impl Stage {
         Ok(errors[0].clone())
     }
 
-    /// Stops the striker, unless it ended, waits until the keeper has what was confirmed, stops it too, and
-    /// checks that nothing is lost and both tell the same.
+    /// Runs a striker to its good end.
+    pub(crate) fn run_striker(&self, url: &str, options: &[&str]) -> Result<Tally> {
+        Tally::of(&self.end(&mut self.striker(url, options).start(), 0)?)
+    }
+
+    /// Waits for the striker's end and until the keeper has what was confirmed, stops the keeper, and checks
+    /// that nothing is lost and both tell the same.
     pub(crate) fn finish(&self, row: &mut Row, striker: Running, keeper: Watched) -> Result<[Tally; 2]> {
-        let limit = LIMIT;
-        self.finish_within(limit, row, striker, keeper)
+        self.finish_within(LIMIT, row, striker, keeper)
     }
 
     /// The same with another limit for the striker's end.
@@ -145,20 +149,39 @@ impl Stage {
         let end = striker.wait(limit).expect_code(0);
         self.check_output(&end)?;
         let striker = Tally::of(&end)?;
-        let Watched { program: mut keeper, catch } = keeper;
-        catch
-            .wait_for(striker.get("confirmed"), limit)
-            .with_context(|| format!("{striker:?}; in the queue: {:?}", self.vhost.queue("casillas")))?;
-        keeper.terminate();
-        let keeper = Tally::of(&self.end(&mut keeper, 0)?)?;
-        row.count(&striker, &keeper, 0);
+        let confirmed = striker.get("confirmed");
         // Nothing is given up while there is time without end.
-        ensure!(striker.get("sent") == striker.get("confirmed"), "{striker:?}");
-        ensure!(keeper.get("missing") == 0 && keeper.get("distinct") == catch.distinct(), "{keeper:?}");
-        ensure!(keeper.get("distinct") == striker.get("confirmed"), "{striker:?} {keeper:?}");
-        ensure!(keeper.get("distinct") + keeper.get("duplicates") == catch.lines(), "{keeper:?}");
-        ensure!(keeper.get("acked") <= keeper.get("received"), "{keeper:?}");
+        ensure!(striker.get("sent") == confirmed, "{striker:?}");
+        keeper.catch.wait_for(confirmed, limit).with_context(|| format!("{striker:?}"))?;
+        let distinct = keeper.catch.distinct();
+        let keeper = self.stop_keeper(row, confirmed, keeper)?;
+        ensure!(keeper.get("distinct") == confirmed && distinct == confirmed, "{striker:?} {keeper:?}");
         Ok([striker, keeper])
+    }
+
+    /// Waits until the queue is empty, stops the keeper, and checks that it has as many messages as were
+    /// confirmed: of several strikers, some of which may have left others without an answer.
+    pub(crate) fn drain(&self, row: &mut Row, confirmed: u64, keeper: Watched) -> Result<Tally> {
+        eventually("an empty queue", || {
+            Ok(self.vhost.queue("casillas")?.is_some_and(|queue| queue["messages"] == 0))
+        })?;
+        self.stop_keeper(row, confirmed, keeper)
+    }
+
+    fn stop_keeper(&self, row: &mut Row, confirmed: u64, keeper: Watched) -> Result<Tally> {
+        let Watched { program: mut keeper, catch } = keeper;
+        keeper.terminate();
+        let tally = Tally::of(&self.end(&mut keeper, 0)?)?;
+        row.count(confirmed, &tally, 0);
+        ensure!(tally.get("distinct") >= confirmed && tally.get("missing") == 0, "{confirmed} {tally:?}");
+        // Its own count and what it printed.
+        ensure!(
+            tally.get("distinct") + tally.get("duplicates") == catch.lines(),
+            "{tally:?} {}",
+            catch.lines()
+        );
+        ensure!(tally.get("acked") <= tally.get("received"), "{tally:?}");
+        Ok(tally)
     }
 }
 
