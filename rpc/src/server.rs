@@ -6,7 +6,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Consumer};
-use shared::{Deadline, Error, Message, Outcome, Publisher, QueueType, Result, say};
+use shared::{Deadline, Error, Message, Outcome, Publisher, QueueType, Result};
 
 use crate::ERROR_TYPE;
 use crate::fib::{fib, parse};
@@ -36,7 +36,7 @@ pub async fn consume(channel: &Channel, server: &Server) -> Result<Consumer> {
     consumer.deadline("register a consumer").await
 }
 
-/// Answers one request: exactly one reply, then the acknowledgement.
+/// Answers one request: exactly one reply, then the acknowledgement. `computing` is told the number first.
 ///
 /// A request that cannot be answered by anybody (no `reply_to`) is rejected for good, so that it does not
 /// come back to kill every server in turn. A reply that the broker does not take, because the client is gone
@@ -47,7 +47,12 @@ pub async fn consume(channel: &Channel, server: &Server) -> Result<Consumer> {
 /// [`shared::Error::Refused`] or [`shared::Error::Timeout`] if the broker does not take the
 /// acknowledgement, [`shared::Error::Closed`] if there is no connection for replies any more; the request is
 /// then delivered again.
-pub async fn answer(request: Delivery, channel: &Channel, replies: &Publisher) -> Result<()> {
+pub async fn answer(
+    request: Delivery,
+    channel: &Channel,
+    replies: &Publisher,
+    computing: impl FnOnce(u64),
+) -> Result<()> {
     let tag = request.delivery_tag;
     let Some(reply_to) = request.properties.reply_to().clone().filter(|queue| !queue.as_str().is_empty())
     else {
@@ -55,7 +60,7 @@ pub async fn answer(request: Delivery, channel: &Channel, replies: &Publisher) -
         let rejected = channel.basic_reject(tag, BasicRejectOptions { requeue: false });
         return rejected.deadline("reject a request").await;
     };
-    let reply = reply(&request);
+    let reply = reply(&request, computing);
     let message = Message {
         // Replies go through the default exchange, straight to the client's queue.
         exchange: "",
@@ -93,13 +98,13 @@ struct Reply {
 }
 
 /// Computes the reply to a request, whatever is in it.
-fn reply(request: &Delivery) -> Reply {
+fn reply(request: &Delivery, computing: impl FnOnce(u64)) -> Reply {
     let mut properties = BasicProperties::default().with_content_type("text/plain".into());
     if let Some(id) = request.properties.correlation_id() {
         properties = properties.with_correlation_id(id.clone());
     }
     let result = parse(&request.data).and_then(|n| {
-        say!(" [.] fib({n})");
+        computing(n);
         fib(n)
     });
     match result {

@@ -412,7 +412,7 @@ async fn a_request_that_cannot_be_answered_now_stays_in_the_queue() -> Result<()
         let properties = json!({"reply_to": "somewhere", "correlation_id": "x"});
         block_in_place(|| request(&vhost, b"5", &properties)).map_err(shared::Error::own)?;
         let Some(delivery) = session.next(&mut consumer).await? else { return Ok(()) };
-        rpc::answer(delivery, &session.channel, &replies).await
+        rpc::answer(delivery, &session.channel, &replies, drop).await
     });
     let error = served.await.unwrap_err();
     assert!(matches!(error, shared::Error::Stopped | shared::Error::Closed(_)), "{error:?}");

@@ -82,6 +82,15 @@ impl ConnectionArgs {
         Self { reconnect_attempts: retry.attempts, reconnect_interval: retry.interval, ..self }
     }
 
+    /// The same options with a heartbeat of so many seconds, whatever the URL says.
+    #[must_use]
+    pub fn with_heartbeat(mut self, seconds: u16) -> Self {
+        // Of several parameters of one name the last counts.
+        self.url.push(if self.url.contains('?') { '&' } else { '?' });
+        self.url += &format!("heartbeat={seconds}");
+        self
+    }
+
     /// The broker that the URL and the certificate files describe.
     ///
     /// # Errors
@@ -106,7 +115,9 @@ impl ConnectionArgs {
         Ok(name)
     }
 
-    pub(crate) fn wait(&self) -> Duration {
+    /// How long to wait for a broker that is not up yet.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
         self.wait
     }
 
@@ -169,6 +180,15 @@ mod tests {
         assert!(parse(&["--wait", "5"]).is_err());
         assert!(parse(&["--reconnect-interval", "0s"]).unwrap_err().to_string().contains("above 0"));
         assert!(parse(&["--reconnect-attempts", "-1"]).is_err());
+    }
+
+    #[test]
+    fn a_heartbeat_from_code_replaces_that_of_the_url() {
+        for url in ["amqp://localhost", "amqp://localhost/%2f?heartbeat=30", "amqp://localhost?channel_max=9"]
+        {
+            let endpoint = ConnectionArgs::for_url(url).with_heartbeat(1).endpoint().unwrap();
+            assert_eq!(endpoint.uri().query.heartbeat, Some(1), "{url}");
+        }
     }
 
     #[test]

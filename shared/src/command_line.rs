@@ -21,7 +21,9 @@ pub fn parse<A: Parser>() -> A {
     })
 }
 
-fn without_passwords(text: &str, words: &[String]) -> String {
+/// `text` without the users and passwords of the URLs among the `words` of a command line.
+#[must_use]
+pub fn without_passwords(text: &str, words: &[String]) -> String {
     words.iter().fold(text.to_owned(), |text, word| match (word.find("://"), word.rfind('@')) {
         (Some(scheme), Some(host)) if scheme < host => {
             text.replace(word, &format!("{}://…{}", &word[..scheme], &word[host..]))

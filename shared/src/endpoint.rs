@@ -165,6 +165,24 @@ impl Endpoint {
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
+    /// The host, an IPv6 address without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.uri.authority.host
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.uri.authority.port
+    }
+
+    /// What TLS is to trust and to show; `None` for a plain connection.
+    #[must_use]
+    pub fn tls_config(&self) -> Option<&OwnedTLSConfig> {
+        (self.uri.scheme == AMQPScheme::AMQPS).then_some(&self.tls)
+    }
+
     /// The user that logs in.
     #[must_use]
     pub fn user(&self) -> &str {

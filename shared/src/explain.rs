@@ -93,7 +93,10 @@ fn connect_hint(endpoint: &Endpoint, cause: &lapin::Error) -> Option<String> {
             320 | 541 => "the node or the vhost is starting or stopping: rabbitmq-diagnostics check_running".to_owned(),
             _ => return None,
         },
-        ErrorKind::ParsingError(_) => UNREADABLE.to_owned(),
+        ErrorKind::ParsingError(_) => format!(
+            "{address} does not answer in AMQP: a port that wants TLS needs amqps:// in --url, and the AMQP port is \
+             5672 (TLS 5671)"
+        ),
         ErrorKind::IOError(error) => match error.kind() {
             io::ErrorKind::ConnectionRefused => format!(
                 "nothing listens on {address}: start a broker with `cargo run -p broker` or `docker compose up -d --wait`, \
@@ -129,9 +132,13 @@ fn tls_hint(address: &str, words: &str) -> String {
             "CertificateRequired",
             "it asks for a client certificate: give --client-cert FILE and --client-key FILE",
         ),
-        ("NotValidForName", "its certificate is for another host name: connect by a name that it lists"),
-        ("Expired", "its certificate has expired: renew it on the broker"),
-        ("NotValidYet", "its certificate is not valid yet: check the clocks"),
+        (
+            "alert: UnknownCA",
+            "it does not trust the client certificate: give one from its own authority with --client-cert FILE and --client-key FILE",
+        ),
+        ("not valid for name", "its certificate is for another host name: connect by a name that it lists"),
+        ("certificate expired", "its certificate has expired: renew it on the broker"),
+        ("not valid yet", "its certificate is not valid yet: check the clocks"),
     ] {
         if words.contains(word) {
             return format!("{hint}; to look at it: openssl s_client -connect {address}");

@@ -41,7 +41,7 @@ mod words;
 mod writes;
 
 pub use args::ConnectionArgs;
-pub use command_line::parse;
+pub use command_line::{parse, without_passwords};
 pub use configuration::{Configuration, Scheme};
 pub use connection::Connection;
 pub use consumer::{Consumer, Tally, Verdict};

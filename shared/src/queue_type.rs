@@ -16,13 +16,21 @@ pub enum QueueType {
     Classic,
     /// gone when the broker restarts; refused by RabbitMQ 4.3 and later
     Transient,
+    /// Of this connection alone, and gone with it. For trials in one process, where nothing may stay on the
+    /// broker; no choice on a command line.
+    #[value(skip)]
+    Exclusive,
 }
 
 impl QueueType {
     /// The flags to declare such a queue with.
     #[must_use]
     pub fn options(self) -> QueueDeclareOptions {
-        QueueDeclareOptions { durable: self != Self::Transient, ..QueueDeclareOptions::default() }
+        match self {
+            Self::Quorum | Self::Classic => QueueDeclareOptions::durable(),
+            Self::Transient => QueueDeclareOptions::default(),
+            Self::Exclusive => QueueDeclareOptions::exclusive(),
+        }
     }
 
     /// The arguments to declare such a queue with. The type is always named, because a vhost may have

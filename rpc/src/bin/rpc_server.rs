@@ -49,7 +49,9 @@ fn main() -> ExitCode {
                     request = session.next(&mut consumer) => {
                         let Some(request) = request? else { break };
                         let (channel, replies) = (session.channel.clone(), replies.clone());
-                        answers.spawn(async move { rpc::answer(request, &channel, &replies).await });
+                        answers.spawn(async move {
+                            rpc::answer(request, &channel, &replies, |n| say!(" [.] fib({n})")).await
+                        });
                     }
                     Some(answer) = answers.join_next() => answer.map_err(Error::own)??,
                 }

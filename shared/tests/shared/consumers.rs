@@ -14,7 +14,7 @@ use shared::{
 };
 use tokio::sync::Semaphore;
 
-use crate::support::{args_through, eventually, publish, within};
+use crate::support::{args_through, eventually, in_the_end, publish, within};
 
 /// Queue `q`, whose rejected messages go to queue `dead`.
 fn with_dead_letters() -> Topology {
@@ -90,7 +90,7 @@ async fn workers_share_a_channel_and_each_has_its_own_tag_and_prefetch() -> Resu
         shutdown.request();
         anyhow::Ok(())
     };
-    let (run, watched) = tokio::join!(within(consumer.run(&connection, handler)), watch);
+    let (run, watched) = tokio::join!(in_the_end(consumer.run(&connection, handler)), watch);
     watched?;
     run?;
     assert_eq!(*seen.lock().expect("no handler panics"), HashSet::from([1, 2, 3]));
@@ -133,7 +133,7 @@ async fn a_failed_message_is_tried_once_more_and_a_panic_costs_an_attempt_only()
         shutdown.request();
         anyhow::Ok(())
     };
-    let (run, watched) = tokio::join!(within(consumer.run(&connection, handler)), watch);
+    let (run, watched) = tokio::join!(in_the_end(consumer.run(&connection, handler)), watch);
     watched?;
     run?;
     let tally = consumer.tally();
@@ -177,7 +177,8 @@ async fn losses_and_a_deleted_queue_leave_exactly_the_configured_consumers() -> 
         shutdown.request();
         anyhow::Ok(())
     };
-    let (run, watched) = tokio::join!(within(consumer.run(&connection, async |_, _| Verdict::Ack)), watch);
+    let (run, watched) =
+        tokio::join!(in_the_end(consumer.run(&connection, async |_, _| Verdict::Ack)), watch);
     watched?;
     run?;
     Ok(())
@@ -212,7 +213,7 @@ async fn a_handler_at_work_during_a_loss_ends_and_the_message_comes_again() -> R
         shutdown.request();
         anyhow::Ok(())
     };
-    let (run, watched) = tokio::join!(within(consumer.run(&connection, handler)), watch);
+    let (run, watched) = tokio::join!(in_the_end(consumer.run(&connection, handler)), watch);
     watched?;
     run?;
     // The worker never had two handlers at once.
@@ -251,7 +252,7 @@ async fn a_shutdown_lets_the_work_in_hand_finish_and_acknowledges_it() -> Result
         gate.add_permits(5);
         anyhow::Ok(())
     };
-    let (run, watched) = tokio::join!(within(consumer.run(&connection, handler)), watch);
+    let (run, watched) = tokio::join!(in_the_end(consumer.run(&connection, handler)), watch);
     watched?;
     run?;
     assert_eq!(consumer.tally().acked, 3);

@@ -7,4 +7,5 @@ mod faults;
 mod publisher;
 mod sessions;
 mod support;
+mod tls;
 mod topology;

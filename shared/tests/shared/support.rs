@@ -22,6 +22,14 @@ pub(crate) fn within<F: Future>(event: F) -> impl Future<Output = F::Output> {
     async move { event.await.unwrap_or_else(|_| panic!("{caller}: nothing happened within {LIMIT:?}")) }
 }
 
+/// The same for what lasts through several steps of a test.
+#[track_caller]
+pub(crate) fn in_the_end<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let caller = std::panic::Location::caller();
+    let work = tokio::time::timeout(6 * LIMIT, work);
+    async move { work.await.unwrap_or_else(|_| panic!("{caller}: it does not end")) }
+}
+
 /// Asks again until `holds` is true.
 pub(crate) async fn eventually(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
     let start = Instant::now();

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::certificates::{CertificateFiles, Certificates};
 use crate::epmd::Epmd;
 use crate::find::find_server;
 use crate::guard::{self, Guard};
 use crate::node::{Node, Processes};
-use crate::place::Place;
+use crate::place::{Listeners, Place};
 use crate::ports::{self, Block};
 use crate::vm::Vm;
 
@@ -26,6 +27,9 @@ pub struct Builder {
     management: bool,
     port: Option<u16>,
     management_port: Option<u16>,
+    plain: bool,
+    tls: Option<Certificates>,
+    tls_port: Option<u16>,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -37,6 +41,9 @@ impl Default for Builder {
             management: true,
             port: None,
             management_port: None,
+            plain: true,
+            tls: None,
+            tls_port: None,
             cancelled: Arc::default(),
         }
     }
@@ -74,6 +81,25 @@ impl Builder {
         self
     }
 
+    /// Listens for AMQP with TLS too, at [`Node::tls_url`]: the client must have a certificate of the same
+    /// authority, and may log in by it (EXTERNAL; its common name is the user).
+    pub fn tls(mut self, certificates: &Certificates) -> Builder {
+        self.tls = Some(certificates.clone());
+        self
+    }
+
+    /// The port for TLS, instead of a free one. [`Builder::start`] fails if it is taken.
+    pub fn tls_port(mut self, port: u16) -> Builder {
+        self.tls_port = Some(port);
+        self
+    }
+
+    /// Whether it listens for AMQP without TLS (the default).
+    pub fn plain(mut self, on: bool) -> Builder {
+        self.plain = on;
+        self
+    }
+
     /// Gives up starting as soon as `flag` is true.
     pub fn cancel_when(mut self, flag: Arc<AtomicBool>) -> Builder {
         self.cancelled = flag;
@@ -86,13 +112,21 @@ impl Builder {
     /// the error shows the last lines of its output.
     pub fn start(self) -> Result<Node> {
         let server = find_server()?;
-        for port in [self.port, self.management_port.filter(|_| self.management)].into_iter().flatten() {
+        let listeners = self.listeners();
+        ensure!(listeners.plain || listeners.tls, "a node without AMQP: neither with TLS nor without");
+        let chosen = [
+            self.port.filter(|_| listeners.plain),
+            self.tls_port.filter(|_| listeners.tls),
+            self.management_port.filter(|_| listeners.management),
+        ];
+        for port in chosen.into_iter().flatten() {
             ensure!(ports::is_free_port(port), "port {port} is taken; choose another one");
         }
         for _ in 0..ATTEMPTS {
             let mut ports = Block::free()?;
             ports.amqp = self.port.unwrap_or(ports.amqp);
             ports.management = self.management_port.unwrap_or(ports.management);
+            ports.tls = self.tls_port.unwrap_or(ports.tls);
             if let Some(node) = self.attempt(&server, ports)? {
                 return Ok(node);
             }
@@ -104,7 +138,7 @@ impl Builder {
     fn attempt(&self, server: &Path, ports: Block) -> Result<Option<Node>> {
         let mut guard = Guard::new()?;
         guard::remove_stale(guard.directory());
-        let place = Place::new(server, guard.directory(), ports, self.management);
+        let place = Place::new(server, guard.directory(), ports, self.listeners());
         self.write_files(&place).context("cannot write the files of the node")?;
         let Some(epmd) = Epmd::start(&place, &mut guard)? else {
             return Ok(None);
@@ -121,10 +155,18 @@ impl Builder {
         }
     }
 
+    fn listeners(&self) -> Listeners {
+        Listeners { plain: self.plain, tls: self.tls.is_some(), management: self.management }
+    }
+
     fn write_files(&self, place: &Place) -> Result<()> {
         let mut plugins = self.plugins.clone();
         if self.management {
             plugins.push("rabbitmq_management".to_owned());
+        }
+        if let Some(certificates) = &self.tls {
+            plugins.push("rabbitmq_auth_mechanism_ssl".to_owned());
+            certificates.write(&place.file("tls"))?;
         }
         plugins.sort();
         plugins.dedup();
@@ -140,26 +182,57 @@ impl Builder {
 
 /// This crate's own settings, as Erlang terms: without a `rabbitmq.conf` to translate a node starts faster.
 fn settings(place: &Place) -> String {
-    let traces = place.file("traces").to_string_lossy().replace('\\', r"\\").replace('"', "\\\"");
-    let port = place.ports.management;
+    let traces = quoted(&place.file("traces"));
+    let management = place.ports.management;
+    let listeners = listener_settings(place);
     format!(
         r#"%% coding: utf-8
 [
- {{rabbit, [
+ {{rabbit, [{listeners}
    %% How old the counters of quorum queues and streams may be, in milliseconds; 5000 by default.
    {{quorum_tick_interval, 100}}, {{stream_tick_interval, 100}},
    {{collect_statistics_interval, 500}}
  ]}},
  {{rabbitmq_management, [
-   {{tcp_config, [{{ip, "127.0.0.1"}}, {{port, {port}}}]}},
+   {{tcp_config, [{{ip, "127.0.0.1"}}, {{port, {management}}}]}},
    %% The shortest interval, in seconds, is the age of the counters of the management API; 5 by default.
    {{sample_retention_policies, [{{global, [{{60, 1}}]}}, {{basic, [{{60, 1}}]}}, {{detailed, [{{60, 1}}]}}]}}
  ]}},
  %% /var/tmp by default.
- {{rabbitmq_tracing, [{{directory, "{traces}"}}]}}
+ {{rabbitmq_tracing, [{{directory, {traces}}}]}}
 ].
 "#
     )
+}
+
+/// The settings of the application `rabbit` for its listeners, each with a comma.
+fn listener_settings(place: &Place) -> String {
+    let mut settings = String::new();
+    if !place.listeners.plain {
+        settings.push_str("\n   {tcp_listeners, []},");
+    }
+    if place.listeners.tls {
+        let files = CertificateFiles::in_folder(&place.file("tls"));
+        settings.push_str(&format!(
+            r#"
+   {{ssl_listeners, [{{"127.0.0.1", {}}}]}},
+   {{ssl_options, [
+     {{cacertfile, {}}}, {{certfile, {}}}, {{keyfile, {}}},
+     {{verify, verify_peer}}, {{fail_if_no_peer_cert, true}}
+   ]}},
+   {{auth_mechanisms, ['PLAIN', 'AMQPLAIN', 'EXTERNAL']}}, {{ssl_cert_login_from, common_name}},"#,
+            place.ports.tls,
+            quoted(&files.ca_certificate),
+            quoted(&files.server_certificate),
+            quoted(&files.server_key),
+        ));
+    }
+    settings
+}
+
+/// A path as an Erlang string.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.to_string_lossy().replace('\\', r"\\").replace('"', "\\\""))
 }
 
 /// Whether starting was given up.

@@ -18,6 +18,7 @@
 //! ```
 
 mod builder;
+mod certificates;
 mod ctl;
 mod epmd;
 mod faults;
@@ -35,6 +36,7 @@ mod vm;
 mod wait;
 
 pub use builder::Builder;
+pub use certificates::{Authority, CertificateFiles, Certificates, Identity};
 pub use find::find_server;
 pub use node::Node;
 pub use ports::{free_port, is_free_port};

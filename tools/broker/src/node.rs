@@ -1,7 +1,7 @@
 //! A running private node: where it is, whether it is up, and how to ask it something.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -73,7 +73,7 @@ impl Node {
     }
 
     fn new(place: Place, processes: Option<Mutex<Processes>>) -> Node {
-        let api = place.management.then(|| Management::new(place.ports.management));
+        let api = place.listeners.management.then(|| Management::new(place.ports.management));
         Node { place, api, processes, shared: false }
     }
 
@@ -103,6 +103,21 @@ impl Node {
 
     pub(crate) fn url_of(&self, vhost: &str) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", self.port())
+    }
+
+    /// Where it accepts AMQP with TLS, from clients with a certificate:
+    /// `amqps://guest:guest@localhost:PORT/%2f`. Nothing listens there without [`Builder::tls`].
+    pub fn tls_url(&self) -> String {
+        self.tls_url_of("%2f")
+    }
+
+    pub(crate) fn tls_url_of(&self, vhost: &str) -> String {
+        format!("amqps://guest:guest@localhost:{}/{vhost}", self.tls_port())
+    }
+
+    /// Its port for AMQP with TLS.
+    pub fn tls_port(&self) -> u16 {
+        self.place.ports.tls
     }
 
     /// Its AMQP port.
@@ -174,7 +189,10 @@ impl Node {
 
     /// Whether it accepts AMQP now.
     fn answers(&self) -> bool {
-        speaks_amqp((Ipv4Addr::LOCALHOST, self.port()), PROBE_LIMIT)
+        let listeners = self.place.listeners;
+        // Behind TLS the broker cannot be asked, but it opens that port last.
+        (!listeners.plain || speaks_amqp((Ipv4Addr::LOCALHOST, self.port()), PROBE_LIMIT))
+            && (!listeners.tls || is_open(self.tls_port()))
     }
 
     /// Whether a question to the node has a chance of an answer.
@@ -219,9 +237,14 @@ impl Node {
     /// Whether another process listens on one of the ports that this node, which ended, was to have.
     pub(crate) fn lost_a_port(&self) -> bool {
         let ports = self.place.ports;
-        let needed = [ports.distribution, ports.amqp, ports.management];
+        let needed = [ports.distribution, ports.amqp, ports.management, ports.tls];
         !self.is_running() && needed.into_iter().any(|port| !ports::is_free_port(port))
     }
+}
+
+/// Whether something accepts connections on a port of this machine.
+fn is_open(port: u16) -> bool {
+    TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), PROBE_LIMIT).is_ok()
 }
 
 impl fmt::Debug for Node {

@@ -16,6 +16,17 @@ const FOLDERS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 /// Keeps the distribution port, of the node and of each tool, off the other interfaces.
 const LOOPBACK: &str = "-kernel inet_dist_use_interface {127,0,0,1}";
 
+/// What a node listens with, besides the name service and the distribution.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listeners {
+    /// AMQP without TLS.
+    pub(crate) plain: bool,
+    /// AMQP with TLS.
+    pub(crate) tls: bool,
+    /// The management plugin.
+    pub(crate) management: bool,
+}
+
 /// Everything that has to be known about a node to run it or to talk to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -23,13 +34,12 @@ pub(crate) struct Place {
     pub(crate) directory: PathBuf,
     pub(crate) name: String,
     pub(crate) ports: Block,
-    /// Whether the management plugin is on.
-    pub(crate) management: bool,
+    pub(crate) listeners: Listeners,
     path: String,
 }
 
 impl Place {
-    pub(crate) fn new(server: &Path, directory: &Path, ports: Block, management: bool) -> Place {
+    pub(crate) fn new(server: &Path, directory: &Path, ports: Block, listeners: Listeners) -> Place {
         let path = match env::var("PATH") {
             Ok(path) if !path.is_empty() => format!("{path}:{FOLDERS}"),
             _ => FOLDERS.to_owned(),
@@ -40,7 +50,7 @@ impl Place {
             // `localhost` and not the name of the machine, which need not resolve.
             name: format!("t{}@localhost", ports.epmd),
             ports,
-            management,
+            listeners,
             path,
         }
     }
@@ -97,9 +107,7 @@ impl Place {
     /// What the server needs on top of that.
     pub(crate) fn server_variables(&self) -> Vec<(&'static str, OsString)> {
         let file = |name| OsString::from(self.file(name));
-        vec![
-            ("RABBITMQ_NODE_PORT", self.ports.amqp.to_string().into()),
-            ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into()),
+        let mut variables = vec![
             ("RABBITMQ_DIST_PORT", self.ports.distribution.to_string().into()),
             ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", LOOPBACK.into()),
             ("RABBITMQ_MNESIA_BASE", file("data")),
@@ -114,7 +122,14 @@ impl Place {
             // Makes the script `exec` the virtual machine, which then ends when its input does: with this
             // program.
             ("RABBITMQ_ALLOW_INPUT", "1".into()),
-        ]
+        ];
+        if self.listeners.plain {
+            variables.extend([
+                ("RABBITMQ_NODE_PORT", self.ports.amqp.to_string().into()),
+                ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into()),
+            ]);
+        }
+        variables
     }
 
     /// A line for a shell that runs `rabbitmqctl` against this node, up to where its arguments go.
@@ -139,7 +154,10 @@ impl Place {
             "distribution": self.ports.distribution,
             "amqp": self.ports.amqp,
             "management": self.ports.management,
-            "management_plugin": self.management,
+            "tls": self.ports.tls,
+            "plain_listener": self.listeners.plain,
+            "tls_listener": self.listeners.tls,
+            "management_plugin": self.listeners.management,
         })
         .to_string()
     }
@@ -156,6 +174,7 @@ impl Place {
                 .and_then(|port| u16::try_from(port).ok())
                 .with_context(|| format!("no port \"{key}\""))
         };
+        let flag = |key: &str| value[key].as_bool().with_context(|| format!("no flag \"{key}\""));
         Ok(Place {
             server: string("server")?.into(),
             directory: string("directory")?.into(),
@@ -166,8 +185,13 @@ impl Place {
                 distribution: port("distribution")?,
                 amqp: port("amqp")?,
                 management: port("management")?,
+                tls: port("tls")?,
             },
-            management: value["management_plugin"].as_bool().context("no \"management_plugin\"")?,
+            listeners: Listeners {
+                plain: flag("plain_listener")?,
+                tls: flag("tls_listener")?,
+                management: flag("management_plugin")?,
+            },
         })
     }
 }
@@ -187,8 +211,9 @@ mod tests {
 
     #[test]
     fn a_description_survives_the_way() {
-        let ports = Block { epmd: 1, distribution: 2, amqp: 3, management: 4 };
-        let place = Place::new(Path::new("/a b/rabbitmq-server"), Path::new("/tmp/ä"), ports, true);
+        let ports = Block { epmd: 1, distribution: 2, amqp: 3, management: 4, tls: 5 };
+        let listeners = Listeners { plain: true, tls: false, management: true };
+        let place = Place::new(Path::new("/a b/rabbitmq-server"), Path::new("/tmp/ä"), ports, listeners);
         let copy = Place::from_description(&place.describe()).unwrap();
         assert_eq!(copy.tool_variables(), place.tool_variables());
         assert_eq!(copy.server_variables(), place.server_variables());

@@ -15,8 +15,11 @@ use anyhow::{Result, anyhow};
 /// to; the kernel then connects it to itself, and the broker finds its port taken.
 const FIRST: u16 = 20_000;
 
-/// How many blocks of four there are.
-const BLOCKS: u16 = 3_000;
+/// Ports of a block.
+const SIZE: u16 = 5;
+
+/// How many blocks there are.
+const BLOCKS: u16 = 2_500;
 
 /// Ports that other software uses by default and may want later: RabbitMQ's own distribution port, MongoDB,
 /// Minecraft.
@@ -24,7 +27,7 @@ const KEEP_OFF: [u16; 3] = [25_672, 27_017, 25_565];
 
 /// The ports of a private node, next to each other.
 ///
-/// The name service is the first process to listen and the last to end. So its port keeps the other three
+/// The name service is the first process to listen and the last to end. So its port keeps the others
 /// reserved among the nodes of this crate, from before the broker listens, and while it is down in the middle
 /// of a test.
 #[derive(Clone, Copy, Debug)]
@@ -33,27 +36,31 @@ pub(crate) struct Block {
     pub(crate) distribution: u16,
     pub(crate) amqp: u16,
     pub(crate) management: u16,
+    pub(crate) tls: u16,
 }
 
 impl Block {
-    /// Four free ports that this process did not hand out before.
+    /// Free ports that this process did not hand out before.
     pub(crate) fn free() -> Result<Block> {
         (0..BLOCKS)
             .map(|_| next())
-            .find(|&first| (first..first + 4).all(|port| !KEEP_OFF.contains(&port) && is_free_port(port)))
+            .find(|&first| (first..first + SIZE).all(|port| !KEEP_OFF.contains(&port) && is_free_port(port)))
             .map(|first| Block {
                 epmd: first,
                 distribution: first + 1,
                 amqp: first + 2,
                 management: first + 3,
+                tls: first + 4,
             })
-            .ok_or_else(|| anyhow!("no four free ports between {FIRST} and {}", FIRST + 4 * BLOCKS))
+            .ok_or_else(|| {
+                anyhow!("no {SIZE} free ports in a row between {FIRST} and {}", FIRST + SIZE * BLOCKS)
+            })
     }
 }
 
 /// A port on 127.0.0.1 on which nothing listens now, outside the range of outgoing connections.
 ///
-/// For an extra listener of a node (TLS, streams), or for an address at which nothing answers. Each call of a
+/// For an extra listener of a node (streams), or for an address at which nothing answers. Each call of a
 /// process gives another one; nothing keeps other processes from taking it.
 pub fn free_port() -> Result<u16> {
     Ok(Block::free()?.amqp)
@@ -75,7 +82,7 @@ fn next() -> u16 {
     let start =
         *START.get_or_init(|| (RandomState::new().hash_one(std::process::id()) % u64::from(BLOCKS)) as u16);
     let step = STEP.fetch_add(1, Ordering::Relaxed) % BLOCKS;
-    FIRST + 4 * ((start + step) % BLOCKS)
+    FIRST + SIZE * ((start + step) % BLOCKS)
 }
 
 #[cfg(test)]
@@ -87,7 +94,7 @@ mod tests {
         let first = Block::free().unwrap();
         let second = Block::free().unwrap();
         assert_ne!(first.amqp, second.amqp);
-        assert!(first.epmd >= FIRST && first.management < FIRST + 4 * BLOCKS);
+        assert!(first.epmd >= FIRST && first.tls < FIRST + SIZE * BLOCKS);
     }
 
     #[test]

@@ -41,6 +41,11 @@ impl<'n> Vhost<'n> {
         self.node.url_of(&self.name)
     }
 
+    /// The same with TLS, if the node has [`Builder::tls`](crate::Builder::tls).
+    pub fn tls_url(&self) -> String {
+        self.node.tls_url_of(&self.name)
+    }
+
     /// A queue as the management API shows it, or `None` if there is none of that name.
     ///
     /// The counters `messages`, `messages_ready`, `messages_unacknowledged` and `consumers` are always there

@@ -10,16 +10,17 @@ use crate::interrupt::Interrupt;
 use crate::programs::Programs;
 use crate::say::say;
 use crate::stage::Stage;
-use crate::{choose_broker, exchanges, visit, workspace};
+use crate::{choose_broker, exchanges, smoke, visit, workspace};
 
-/// Plays all exchanges and says whether all was as expected.
+/// Plays all exchanges, has `smoke` try the broker, and says whether all was as expected.
 pub(crate) fn demo(install: bool) -> Result<ExitCode> {
     workspace::enter()?;
     let broker = choose_broker::choose(install)?;
     if broker.private.is_none() {
         visit::check(&broker.url)?;
     }
-    let packages: Vec<_> = exchanges::ALL.iter().map(|exchange| exchange.package).collect();
+    let mut packages: Vec<_> = exchanges::ALL.iter().map(|exchange| exchange.package).collect();
+    packages.push(smoke::PACKAGE);
     say!("programs: {}", packages.join(", "));
     let stage = Stage {
         url: broker.url.clone(),
@@ -34,6 +35,11 @@ pub(crate) fn demo(install: bool) -> Result<ExitCode> {
     let mut failures = play_all(&stage);
     let played = exchanges::ALL.iter().filter(|exchange| stage.can_play(exchange)).count();
     let as_expected = played - failures.len();
+    if !stage.interrupt.came()
+        && let Err(error) = smoke::run(&stage)
+    {
+        failures.push(format!("{}: {error:#}", smoke::PACKAGE));
+    }
     if broker.private.is_none()
         && let Err(error) = visit::clean_up(&stage.url, &stage.prefix, exchanges::ALL)
     {

@@ -8,6 +8,7 @@ mod install;
 mod interrupt;
 mod programs;
 mod say;
+mod smoke;
 mod stage;
 mod test;
 mod visit;

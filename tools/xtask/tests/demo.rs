@@ -21,9 +21,11 @@ fn the_demo_ends_with_its_answer_and_leaves_nothing_behind() {
         "  receiver | Received a message: Hello World!",
         "  rpc_client $ cargo run -p rpc --bin rpc_client 30",
         "  rpc_server |  [.] fib(30)",
+        "  smoke $ cargo run -p smoke",
     ] {
         assert!(end.stdout.iter().any(|printed| printed == line), "{line:?} is missing: {end}");
     }
+    assert!(end.stdout.iter().any(|line| line.starts_with("  smoke | passed: ")), "{end}");
     assert_eq!(end.stdout.last().unwrap(), " [.] Got 832040");
     assert!(vhost.queues().unwrap().is_empty());
 }

@@ -5,3 +5,4 @@ mod leftovers;
 mod program;
 mod sharing;
 mod support;
+mod tls;
