@@ -291,11 +291,17 @@ impl Publisher {
 
     /// An idle channel of the present generation, or a new one.
     async fn reserve(&self, end: Instant) -> Result<Arc<Reserved>> {
-        let link = self.ready_link(end).await?;
-        if let Some(reserved) = self.take_idle(&link) {
-            return Ok(reserved);
+        loop {
+            let link = self.ready_link(end).await?;
+            if let Some(reserved) = self.take_idle(&link) {
+                return Ok(reserved);
+            }
+            match Reserved::confirming(link).await {
+                // Where the broker allows no more channels, one may be idle next time.
+                Err(error) if is_worth_waiting(&error, end) => sleep(RESERVE_PAUSE).await,
+                reserved => return reserved.map(Arc::new),
+            }
         }
-        self.reserve_new(end, Reserved::confirming).await.map(Arc::new)
     }
 
     /// The channel that is kept in `place`, or a new one that is kept from now on.
