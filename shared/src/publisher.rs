@@ -110,7 +110,7 @@ impl Publisher {
             true => self.publish_window(&messages).await,
             false => self.publish_together(&messages).await,
         };
-        self.resend(&messages[0], only(outcomes)).await
+        only(self.resend(&messages, outcomes).await)
     }
 
     /// Publishes many messages, in order, on one channel, and tells what became of each. A window of them is
@@ -122,9 +122,8 @@ impl Publisher {
         let messages = self.identified(messages);
         let mut outcomes = Vec::with_capacity(messages.len());
         for window in windows(&messages, self.window) {
-            for (message, outcome) in window.iter().zip(self.publish_window(window).await) {
-                outcomes.push(self.resend(message, outcome).await);
-            }
+            let first = self.publish_window(window).await;
+            outcomes.extend(self.resend(window, first).await);
         }
         outcomes
     }
@@ -234,8 +233,7 @@ impl Publisher {
             }
             cause = reserved.link.lost() => Some(Error::Lost(cause)),
         };
-        let late = late.unwrap_or(Error::Stopped);
-        let outcomes = window.outcomes(&late);
+        let outcomes = window.outcomes(late);
         match outcomes.iter().find_map(Outcome::unsettled) {
             None => in_doubt.settled(),
             Some(error) => {
@@ -254,36 +252,56 @@ impl Publisher {
         outcomes
     }
 
-    /// Sends an unsettled message again, as often as is allowed and may help.
-    async fn resend(&self, message: &Message<'_>, mut outcome: Outcome) -> Outcome {
-        let mut maybe_arrived = false;
+    /// Sends the unsettled ones of a window again, as often as is allowed and may help.
+    async fn resend(&self, messages: &[Message<'_>], mut outcomes: Vec<Outcome>) -> Vec<Outcome> {
+        let mut maybe_arrived = vec![false; outcomes.len()];
         let mut backoff = Backoff::new(RetryPolicy { attempts: 0, ..self.connection.retry });
         for _ in 0..self.resends {
-            if self.connection.shutdown.is_requested() || !outcome.unsettled().is_some_and(may_pass) {
+            let mut again = Vec::new();
+            let mut is_refused = false;
+            for (place, outcome) in outcomes.iter().enumerate() {
+                if let Some(error) = outcome.unsettled().filter(|error| may_pass(error)) {
+                    maybe_arrived[place] |= matches!(outcome, Outcome::Unknown(_));
+                    is_refused |= matches!(error, Error::Refused { cause, .. } if cause.is_amqp_soft_error());
+                    again.push(place);
+                }
+            }
+            if again.is_empty() || self.connection.shutdown.is_requested() {
                 break;
             }
-            maybe_arrived |= matches!(outcome, Outcome::Unknown(_));
             tokio::select! {
                 () = sleep(backoff.failed().unwrap_or_default()) => {}
                 () = self.connection.shutdown.requested() => break,
             }
-            self.resent.fetch_add(1, Ordering::Relaxed);
-            // On a channel to itself, where a refusal is surely its own.
-            outcome = only(self.publish_window(slice::from_ref(message)).await);
+            // Together, unless one of them may have been refused: alone, a refusal is surely its own.
+            for places in again.chunks(if is_refused { 1 } else { again.len() }) {
+                self.resent.fetch_add(places.len() as u64, Ordering::Relaxed);
+                let window: Vec<_> = places.iter().map(|place| messages[*place].clone()).collect();
+                for (place, outcome) in places.iter().zip(self.publish_window(&window).await) {
+                    outcomes[*place] = outcome;
+                }
+            }
         }
-        match outcome {
+        let honest = |(outcome, maybe_arrived)| match outcome {
             Outcome::NotSent(error) if maybe_arrived => Outcome::Unknown(error),
             outcome => outcome,
-        }
+        };
+        outcomes.into_iter().zip(maybe_arrived).map(honest).collect()
     }
 
     /// An idle channel of the present generation, or a new one.
     async fn reserve(&self, end: Instant) -> Result<Arc<Reserved>> {
-        let link = self.ready_link(end).await?;
-        if let Some(reserved) = self.take_idle(&link) {
-            return Ok(reserved);
+        loop {
+            let link = self.ready_link(end).await?;
+            if let Some(reserved) = self.take_idle(&link) {
+                return Ok(reserved);
+            }
+            match Reserved::confirming(link).await {
+                // Where the broker allows no more channels, one may be idle next time.
+                Err(error) if is_worth_waiting(&error, end) => sleep(RESERVE_PAUSE).await,
+                reserved => return reserved.map(Arc::new),
+            }
         }
-        self.reserve_new(end, Reserved::confirming).await.map(Arc::new)
     }
 
     /// The channel that is kept in `place`, or a new one that is kept from now on.

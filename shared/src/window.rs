@@ -130,8 +130,14 @@ impl<'w, 'm> Window<'w, 'm> {
         }
     }
 
-    /// What became of each message. `cause` is why those without an answer have none.
-    pub(crate) fn outcomes(self, cause: &Error) -> Vec<Outcome> {
+    /// What became of each message. `late` is why the answers were no longer waited for, if so.
+    pub(crate) fn outcomes(self, late: Option<Error>) -> Vec<Outcome> {
+        // An answer that is worth nothing without another one is missing for the other one's reason.
+        let missing = self.fates.iter().find_map(|fate| match fate {
+            Fate::Settled(Outcome::Unknown(error)) => Some(error.clone()),
+            _ => None,
+        });
+        let cause = late.or(missing).unwrap_or(Error::Stopped);
         let open = |fate: &Fate| {
             matches!(fate, Fate::NotWritten | Fate::InDoubt | Fate::Settled(Outcome::Unknown(_)))
         };
@@ -217,7 +223,7 @@ mod tests {
     fn without_all_confirms_a_mandatory_message_is_not_called_confirmed() {
         let messages = [message("1", true, b""), message("2", false, b""), message("3", true, b"")];
         let lost = Error::Nacked;
-        let outcomes = |fates| Window { fates, ..Window::new(&messages) }.outcomes(&lost);
+        let outcomes = |fates| Window { fates, ..Window::new(&messages) }.outcomes(Some(lost.clone()));
 
         let complete = outcomes(vec![Fate::Acked, Fate::Nacked, Fate::Acked]);
         assert!(
@@ -231,6 +237,17 @@ mod tests {
         assert!(
             matches!(unwritten[..], [Outcome::Unknown(_), Outcome::NotSent(_), Outcome::NotSent(_)]),
             "{unwritten:?}"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_worth_nothing_alone_is_missing_for_the_other_ones_reason() {
+        let messages = [message("1", true, b""), message("2", true, b"")];
+        let fates = vec![Fate::Acked, Fate::Settled(Outcome::Unknown(Error::Nacked))];
+        let outcomes = Window { fates, ..Window::new(&messages) }.outcomes(None);
+        assert!(
+            matches!(outcomes[..], [Outcome::Unknown(Error::Nacked), Outcome::Unknown(Error::Nacked)]),
+            "{outcomes:?}"
         );
     }
 }
