@@ -11,7 +11,7 @@ use shared::{Consumer, Deadline, Outcome, Publisher, Queue, QueueType, State, To
 use crate::support::{Client, LIMIT, Stage, Tally, Watched, eventually, row};
 
 /// Both programs at work in a vhost, until something that no waiting can cure happens to them.
-fn at_work(stage: &Stage) -> Result<(Watched, Running)> {
+fn at_work(stage: &Stage<'_>) -> Result<(Watched, Running)> {
     let keeper = stage.start_keeper(&stage.url(), &[])?;
     let striker = stage.striker(&stage.url(), &["--rate", "50"]).start();
     keeper.catch.wait_for(5, LIMIT)?;
@@ -19,7 +19,12 @@ fn at_work(stage: &Stage) -> Result<(Watched, Running)> {
 }
 
 /// Both programs must end with exit code 1 and these words.
-fn expect_failures(stage: &Stage, keeper: &mut Watched, striker: &mut Running, words: &[&str]) -> Result<()> {
+fn expect_failures(
+    stage: &Stage<'_>,
+    keeper: &mut Watched,
+    striker: &mut Running,
+    words: &[&str],
+) -> Result<()> {
     for program in [&mut keeper.program, striker] {
         let line = stage.failure(program)?;
         for words in words {
@@ -33,7 +38,7 @@ fn expect_failures(stage: &Stage, keeper: &mut Watched, striker: &mut Running, w
 
 /// What was confirmed and is neither printed by the keeper nor in the queue.
 fn count(
-    stage: &Stage,
+    stage: &Stage<'_>,
     row: &mut crate::support::Row,
     keeper: &mut Watched,
     striker: &mut Running,

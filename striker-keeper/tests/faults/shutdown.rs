@@ -13,7 +13,7 @@ use crate::support::{LIMIT, Stage, Watched, eventually, row};
 const SLACK: Duration = Duration::from_secs(3);
 
 /// SIGTERM; the program must end with 0 within `limit`.
-fn stop(stage: &Stage, program: &mut Running, limit: Duration) -> Result<()> {
+fn stop(stage: &Stage<'_>, program: &mut Running, limit: Duration) -> Result<()> {
     let since = Instant::now();
     program.terminate();
     let end = stage.end(program, 0)?;
