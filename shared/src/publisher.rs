@@ -18,6 +18,9 @@ use crate::{CALL_DEADLINE, Connection, Error, Message, Outcome, Result, RetryPol
 /// The pause before another try to reserve a channel, when the connection is up but gave none.
 const RESERVE_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long confirms are waited for once the program is to stop: time is left for its own last words.
+const LAST_CONFIRMS: Duration = Duration::from_secs(2);
+
 /// How many messages of a batch are in flight at once unless it is said otherwise.
 const WINDOW: usize = 1000;
 
@@ -232,6 +235,7 @@ impl Publisher {
                 done.err().map(|_| self.late("get the broker's confirm"))
             }
             cause = reserved.link.lost() => Some(Error::Lost(cause)),
+            () = self.no_time_left(&reserved.link) => Some(Error::Stopped),
         };
         let outcomes = window.outcomes(late);
         match outcomes.iter().find_map(Outcome::unsettled) {
@@ -250,6 +254,14 @@ impl Publisher {
             }
         }
         outcomes
+    }
+
+    /// Resolves once the program is to stop and an answer would come too late, or not at all.
+    async fn no_time_left(&self, link: &Link) {
+        self.connection.shutdown.requested().await;
+        if link.blocked().is_none() {
+            sleep(LAST_CONFIRMS).await;
+        }
     }
 
     /// Sends the unsettled ones of a window again, as often as is allowed and may help.
@@ -342,7 +354,10 @@ impl Publisher {
     async fn ready_link(&self, end: Instant) -> Result<Arc<Link>> {
         loop {
             let link = self.connection.link().await?;
-            link.unblocked().await;
+            tokio::select! {
+                () = link.unblocked() => {}
+                () = self.connection.shutdown.requested() => return Err(Error::Stopped),
+            }
             match self.declare_once(&link).await {
                 Err(error) if is_worth_waiting(&error, end) => sleep(RESERVE_PAUSE).await,
                 declared => return declared.map(|()| link),

@@ -162,7 +162,8 @@ impl<'r> Run<'r> {
 fn hopeless(outcome: Outcome) -> Option<Error> {
     match outcome {
         Outcome::NotSent(error) | Outcome::Unknown(error) => {
-            matches!(error, Error::Closed(_) | Error::Usage(_)).then_some(error)
+            let forbidden = error.code() == Some(403);
+            (forbidden || matches!(error, Error::Closed(_) | Error::Usage(_))).then_some(error)
         }
         _ => None,
     }

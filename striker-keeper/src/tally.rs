@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use humantime::format_duration;
 use serde_json::{Value, json};
-use shared::Outcome;
+use shared::{Error, Outcome};
 
 use crate::numbers::Seen;
 use crate::outages::Outages;
@@ -69,6 +69,16 @@ impl StrikerTally {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.sent - self.confirmed - self.unconfirmed
+    }
+
+    /// What to do about messages that are not known to have arrived, where that can be told.
+    #[must_use]
+    pub fn advice(&self) -> Option<String> {
+        if self.nacked > 0 {
+            Error::Nacked.hint()
+        } else {
+            (self.returned > 0).then(|| "start keeper first".to_owned())
+        }
     }
 
     /// The same as one JSON object; times in milliseconds.

@@ -77,7 +77,11 @@ fn main() -> ExitCode {
         args.report.tally(&tally, &tally.json());
         result?;
         if tally.failed() > 0 {
-            bail!("{} of {} messages were not confirmed; start keeper first", tally.failed(), tally.sent);
+            let (failed, sent) = (tally.failed(), tally.sent);
+            match tally.advice() {
+                Some(advice) => bail!("{failed} of {sent} messages were not confirmed; {advice}"),
+                None => bail!("{failed} of {sent} messages were not confirmed"),
+            }
         }
         Ok(())
     })

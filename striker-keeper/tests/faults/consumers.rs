@@ -165,7 +165,7 @@ fn fault_29_prefetch_after_a_loss() -> Result<()> {
         let stage = Stage::new()?;
         let url = stage.url();
         let keeper = stage.start_keeper(&url, &["--workers", "2", "--prefetch", "3", "--work", "200ms"])?;
-        let striker = stage.striker(&url, &["--count", "30", "--rate", "0", "--in-flight", "30"]).start();
+        let striker = stage.striker(&url, &["--rate", "20", "--in-flight", "10"]).start();
         for _ in 0..3 {
             keeper.catch.wait_for_more(2, LIMIT)?;
             let starts = keeper.catch.starts();
@@ -180,6 +180,7 @@ fn fault_29_prefetch_after_a_loss() -> Result<()> {
             ensure!(queue["messages_unacknowledged"].as_u64().is_some_and(|held| held <= 6), "{queue}");
         }
         stage.expect_keeper(2)?;
+        striker.terminate();
         stage.finish(row, striker, keeper)?;
         row.seen = "the same limit for each worker in each generation, and no more messages held".to_owned();
         Ok(())

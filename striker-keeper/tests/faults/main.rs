@@ -11,3 +11,4 @@ mod nodes;
 mod publishing;
 mod refusals;
 mod shutdown;
+mod tls;

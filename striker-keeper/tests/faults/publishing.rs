@@ -134,7 +134,9 @@ fn fault_32_callers_that_give_up() -> Result<()> {
             let patience = Duration::from_micros(number % 50 * 40);
             let id = shared::message_id();
             let message = shot("", key, &id, "dropped");
-            dropped += u64::from(client.wait(timeout(patience, publisher.publish(&message)))?.is_err());
+            dropped += u64::from(
+                client.wait(async { timeout(patience, publisher.publish(&message)).await })?.is_err(),
+            );
         }
         // A channel with somebody else's return on it would tell the wrong outcome here.
         for _ in 0..50 {

@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::{Direction, Running};
 use serde_json::Value;
 use shared::SHUTDOWN_DEADLINE;
 
-use crate::support::{LIMIT, Stage, Watched, eventually, row};
+use crate::support::{LIMIT, Stage, eventually, row};
 
 /// For a machine that has other things to do as well.
 const SLACK: Duration = Duration::from_secs(3);
 
 /// SIGTERM; the program must end with 0 within `limit`.
-fn stop(stage: &Stage, program: &mut Running, limit: Duration) -> Result<()> {
+fn stop(stage: &Stage<'_>, program: &mut Running, limit: Duration) -> Result<()> {
     let since = Instant::now();
     program.terminate();
     let end = stage.end(program, 0)?;
@@ -67,24 +67,25 @@ fn fault_31_sigterm_in_every_state() -> Result<()> {
             relay.cut();
             relay.silence(Direction::Both, false);
 
-            let held = |count: u64| {
-                eventually("messages in hand", || {
-                    let queue = stage.vhost.queue("casillas")?.unwrap_or(Value::Null);
-                    Ok(queue["messages"] == count && queue["messages_unacknowledged"] == count)
-                })
+            let held = || {
+                let queue = || stage.vhost.queue("casillas").map(Option::unwrap_or_default);
+                let all = |queue: &Value| queue["messages"] == 1 && queue["messages_unacknowledged"] == 1;
+                eventually("a message in hand", || Ok(all(&queue()?)))
+                    .with_context(|| format!("{:?}", queue()))
             };
-            let mut at_work: Watched = stage.start_keeper(&stage.url(), &["--work", "1s"])?;
-            stage.run_striker(&stage.url(), &["--count", "1", "--rate", "0"])?;
-            held(1)?;
-            stop(&stage, &mut at_work.program, soon + soon)?;
-            ensure!(at_work.catch.lines() == 1, "the work in hand was finished");
+            // It prints a line at the end of the work, and takes the next message at once.
+            let mut at_work = stage.start_keeper(&stage.url(), &["--work", "2s"])?;
+            stage.run_striker(&stage.url(), &["--count", "2", "--rate", "0"])?;
+            at_work.catch.wait_for(1, LIMIT)?;
+            stop(&stage, &mut at_work.program, SHUTDOWN_DEADLINE)?;
+            ensure!(at_work.catch.lines() == 2, "the work in hand was finished");
 
             let mut endless = stage.start_keeper(&stage.url(), &["--work", "1h"])?;
             stage.run_striker(&stage.url(), &["--count", "1", "--rate", "0"])?;
-            held(1)?;
+            held()?;
             stop(&stage, &mut endless.program, SHUTDOWN_DEADLINE)?;
             let mut impatient = stage.start_keeper(&stage.url(), &["--work", "1h"])?;
-            held(1)?;
+            held()?;
             impatient.program.terminate();
             impatient.program.wait_for_error_line(|line| line.contains("finishing the work in hand"));
             impatient.program.terminate();

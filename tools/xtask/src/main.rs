@@ -4,6 +4,7 @@
 mod choose_broker;
 mod demo;
 mod exchanges;
+mod faults;
 mod install;
 mod interrupt;
 mod programs;
@@ -47,11 +48,18 @@ enum Command {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Put striker and keeper through every fault, at length, and write what was seen into their page
+    Faults {
+        /// Only this row (may be given several times); its line is printed, the page stays as it is
+        #[arg(long, value_name = "ROW")]
+        only: Vec<u32>,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Demo { install } => demo::demo(install),
+        Command::Faults { only } => faults::faults(&only),
         Command::Test { install, args } => test::test(install, &args),
     };
     result.unwrap_or_else(|error| {

@@ -11,16 +11,16 @@ use serde_json::json;
 use super::{LIMIT, Row, Tally, Watched, eventually};
 
 /// A vhost and a user of its own on a node.
-pub(crate) struct Stage {
-    pub(crate) node: &'static Node,
-    pub(crate) vhost: Vhost<'static>,
+pub(crate) struct Stage<'n> {
+    pub(crate) node: &'n Node,
+    pub(crate) vhost: Vhost<'n>,
     pub(crate) user: String,
     password: String,
 }
 
-impl Stage {
+impl<'n> Stage<'n> {
     /// A new vhost with a new user who may do everything in it.
-    pub(crate) fn on(node: &'static Node) -> Result<Self> {
+    pub(crate) fn on(node: &'n Node) -> Result<Self> {
         let vhost = node.vhost()?;
         let user = format!("{}-user", vhost.name());
         let stage = Self { node, user, password: shared::message_id(), vhost };
@@ -59,6 +59,11 @@ impl Stage {
     /// The same at another port, as a relay's.
     pub(crate) fn url_at(&self, port: u16) -> String {
         format!("amqp://{}:{}@127.0.0.1:{port}/{}", self.user, self.password, self.vhost.name())
+    }
+
+    /// The same over TLS.
+    pub(crate) fn tls_url_at(&self, port: u16) -> String {
+        self.url_at(port).replacen("amqp://", "amqps://", 1)
     }
 
     /// A relay to the node.
@@ -185,7 +190,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Stage<'_> {
     fn drop(&mut self) {
         // A node that is dead or paused would be waited for.
         if broker::speaks_amqp(("127.0.0.1", self.node.port()), Duration::from_secs(1)) {
