@@ -180,7 +180,7 @@ impl Endpoint {
     /// What TLS is to trust and to show; `None` for a plain connection.
     #[must_use]
     pub fn tls_config(&self) -> Option<&OwnedTLSConfig> {
-        (self.uri.scheme == AMQPScheme::AMQPS).then_some(&self.tls)
+        self.is_tls().then_some(&self.tls)
     }
 
     /// The user that logs in.
@@ -199,6 +199,10 @@ impl Endpoint {
     #[must_use]
     pub fn vhost(&self) -> &str {
         &self.uri.vhost
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.uri.scheme == AMQPScheme::AMQPS
     }
 
     pub(crate) fn uri(&self) -> &AMQPUri {

@@ -107,6 +107,15 @@ fn connect_hint(endpoint: &Endpoint, cause: &lapin::Error) -> Option<String> {
                 "{address} takes connections but does not answer as a broker: is it the AMQP port (5672, TLS 5671), \
                  and does rabbitmq-diagnostics check_running say yes?"
             ),
+            // The alert that says so may be lost with the connection.
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof
+                if endpoint.is_tls() =>
+            {
+                format!(
+                    "{address} hung up during the handshake, as it does when it wants a client certificate: give \
+                     --client-cert FILE and --client-key FILE"
+                )
+            }
             io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof => format!(
                 "{address} hung up during the handshake: a port that wants TLS needs amqps:// in --url, \
                  and the AMQP port is 5672 (TLS 5671)"
