@@ -37,10 +37,9 @@ pub struct Exchange {
 pub struct Queue {
     /// At most 255 bytes. Names that start with `amq.` belong to the broker.
     pub name: String,
-    /// Quorum and classic queues are durable, transient ones are not.
+    /// Quorum and classic queues are durable, transient ones are not; exclusive ones are for the declaring
+    /// connection alone and go with it.
     pub queue_type: QueueType,
-    /// Whether it is for the declaring connection alone and goes with it.
-    pub exclusive: bool,
     /// Whether it goes with its last consumer.
     pub auto_delete: bool,
     /// How long a message may wait (`x-message-ttl`), in whole milliseconds.
@@ -150,7 +149,6 @@ impl Queue {
         Self {
             name: name.into(),
             queue_type,
-            exclusive: false,
             auto_delete: false,
             message_ttl: None,
             expires: None,
@@ -165,11 +163,7 @@ impl Queue {
 
     async fn declare_on(&self, channel: &Channel) -> Result<()> {
         let name = short(&self.name)?;
-        let options = QueueDeclareOptions {
-            exclusive: self.exclusive,
-            auto_delete: self.auto_delete,
-            ..self.queue_type.options()
-        };
+        let options = QueueDeclareOptions { auto_delete: self.auto_delete, ..self.queue_type.options() };
         channel.queue_declare(name, options, self.arguments()).deadline("declare a queue").await?;
         Ok(())
     }

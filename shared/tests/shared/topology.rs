@@ -66,6 +66,28 @@ async fn what_is_declared_twice_is_there_once_with_just_the_arguments_asked_for(
 }
 
 #[tokio::test]
+async fn a_queue_is_of_its_type() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let connection =
+        Connection::open(&ConnectionArgs::for_url(vhost.url()), "types", &Shutdown::new()).await?;
+    for (queue_type, durable, exclusive, auto_delete) in [
+        (QueueType::Quorum, true, false, false),
+        (QueueType::Classic, true, false, false),
+        (QueueType::Classic, true, false, true),
+        (QueueType::Transient, false, false, false),
+        (QueueType::Exclusive, false, true, false),
+    ] {
+        let name = format!("{queue_type:?} {auto_delete}");
+        let queue = Queue { auto_delete, ..Queue::new(&name, queue_type) };
+        Topology { queues: vec![queue], ..Topology::default() }.declare(&connection).await?;
+        let queue = vhost.queue(&name)?.expect("declared");
+        let flags = [&queue["durable"], &queue["exclusive"], &queue["auto_delete"]];
+        assert_eq!(flags.map(|flag| *flag == true), [durable, exclusive, auto_delete], "{queue}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn another_declaration_of_what_exists_fails_at_once_and_names_the_argument() -> Result<()> {
     let vhost = broker::node().vhost()?;
     let args = ConnectionArgs::for_url(vhost.url());

@@ -120,7 +120,7 @@ fn fault_15_exclusive_queue_of_another() -> Result<()> {
     row(15, "the queue belongs to another connection alone: at first, and after a loss", |row| {
         let stage = Stage::new()?;
         let relay = stage.relay()?;
-        let queues = vec![Queue { exclusive: true, ..Queue::new("q", QueueType::Transient) }];
+        let queues = vec![Queue::new("q", QueueType::Exclusive)];
         let topology = Topology { queues, ..Topology::default() };
         let consumer = Consumer::new("alone", "q").with_topology(topology.clone());
         let ours = Client::open(&stage.url_at(relay.port()), "ours")?;
