@@ -3,9 +3,11 @@
 use std::num::NonZero;
 use std::time::{Duration, Instant};
 
-use shared::{Connection, Deadline, Error, Result, Session};
+use lapin::BasicProperties;
+use lapin::options::BasicPublishOptions;
+use shared::{CALL_DEADLINE, Connection, Deadline, Error, Message, Outcome, Publisher, Result, Session};
+use tokio::time::timeout;
 
-use crate::confirms::{self, Plan, Strategy};
 use crate::{Arrivals, Fate, Ledger, TrialQueue, arrivals, tx};
 
 /// How a publisher makes sure, or not, that the broker has its messages.
@@ -41,7 +43,7 @@ impl Guarantee {
             Self::TxEach => "transaction per message".to_owned(),
             Self::TxBatch(size) => format!("transaction per {size}"),
             Self::ConfirmEach => "confirm each".to_owned(),
-            Self::ConfirmWindow(size) => format!("confirms, window of {size}"),
+            Self::ConfirmWindow(size) => format!("confirms, {size} in flight"),
         }
     }
 
@@ -83,6 +85,47 @@ impl Guarantee {
         }
     }
 
+    /// A publisher for [`Guarantee::publish`].
+    #[must_use]
+    pub fn publisher(self, connection: &Connection) -> Publisher {
+        let publisher = Publisher::new(connection, 1);
+        match self {
+            Self::ConfirmWindow(size) => publisher.with_window(size.get()),
+            _ => publisher,
+        }
+    }
+
+    /// Publishes messages with this guarantee: what the publisher knows of each, or nothing at all where it
+    /// does not ask. The benchmark of this workspace (`tools/bench`) measures this very function.
+    ///
+    /// # Errors
+    /// Why a message was not sent, or nothing is known about it: mostly because the connection was lost.
+    pub async fn publish(
+        self,
+        session: &Session,
+        publisher: &Publisher,
+        messages: &[Message<'_>],
+    ) -> Result<Vec<Outcome>> {
+        let outcomes = match self {
+            Self::None => publisher.publish_unconfirmed(messages).await.map(|()| Vec::new())?,
+            Self::TxEach => in_transactions(session, messages, 1).await?,
+            Self::TxBatch(size) => in_transactions(session, messages, size.get()).await?,
+            Self::ConfirmEach => {
+                let mut outcomes = Vec::with_capacity(messages.len());
+                for message in messages {
+                    outcomes.push(publisher.publish(message).await);
+                }
+                outcomes
+            }
+            Self::ConfirmWindow(_) => publisher.publish_batch(messages).await,
+        };
+        let known = |outcome| match outcome {
+            Outcome::NotSent(error) | Outcome::Unknown(error) => Err(error),
+            outcome => Ok(outcome),
+        };
+        outcomes.into_iter().map(known).collect()
+    }
+
     /// Publishes so many persistent messages with this guarantee to another queue like `model`, takes the
     /// time, and consumes them. A connection that is lost on the way makes it start afresh.
     ///
@@ -94,6 +137,7 @@ impl Guarantee {
         model: &TrialQueue,
         messages: usize,
     ) -> Result<Measured> {
+        let publisher = self.publisher(connection);
         let mut abandoned: Vec<TrialQueue> = Vec::new();
         let publish = connection.session(async |session| {
             for queue in &abandoned {
@@ -104,10 +148,8 @@ impl Guarantee {
             abandoned.push(queue.clone());
             queue.declare(&session.channel).await?;
             let mut ledger = Ledger::new(messages);
-            let start = Instant::now();
-            self.publish(&session, &queue, &mut ledger).await?;
-            let time = start.elapsed();
-            if ledger.sent() < messages { Err(Error::Stopped) } else { Ok((queue, ledger, time)) }
+            let time = self.fill(&session, &publisher, &queue, &mut ledger).await?;
+            Ok((queue, ledger, time))
         });
         let (queue, ledger, time) = publish.await?;
         let arrivals = arrivals::collect(connection, &queue).await?;
@@ -116,56 +158,75 @@ impl Guarantee {
         Ok(Measured { time, arrivals })
     }
 
-    async fn publish(self, session: &Session, queue: &TrialQueue, ledger: &mut Ledger) -> Result<()> {
-        let strategy = match self {
-            Self::None => return publish_blindly(session, queue, ledger).await,
-            Self::TxEach => return publish_in_transactions(session, queue, ledger, 1).await,
-            Self::TxBatch(size) => return publish_in_transactions(session, queue, ledger, size.get()).await,
-            Self::ConfirmEach => Strategy::Each,
-            Self::ConfirmWindow(size) => Strategy::Windowed(size),
+    /// Publishes all of a ledger's messages, and writes down what is known of them; how long it took.
+    async fn fill(
+        self,
+        session: &Session,
+        publisher: &Publisher,
+        queue: &TrialQueue,
+        ledger: &mut Ledger,
+    ) -> Result<Duration> {
+        let numbers: Vec<_> = std::iter::from_fn(|| ledger.send_next()).collect();
+        let ids: Vec<_> = numbers.iter().map(|number| ledger.id(*number)).collect();
+        let messages: Vec<_> = ids.iter().map(|id| message(&queue.name, id)).collect();
+        let start = Instant::now();
+        let outcomes = tokio::select! {
+            outcomes = self.publish(session, publisher, &messages) => outcomes?,
+            () = session.shutdown().requested() => return Err(Error::Stopped),
         };
-        let plan = Plan { queue: queue.name.clone(), unroutable_every: None, strategy };
-        confirms::publish_all(session, &plan, ledger).await
+        if outcomes.is_empty() {
+            arrived(session, queue, messages.len()).await?;
+        }
+        let time = start.elapsed();
+        for (number, outcome) in numbers.into_iter().zip(&outcomes) {
+            ledger.settle(number, fate(outcome));
+        }
+        Ok(time)
     }
 }
 
-async fn publish_blindly(session: &Session, queue: &TrialQueue, ledger: &mut Ledger) -> Result<()> {
-    while let Some(number) = next(session, ledger) {
-        // The same publish as in a transaction, on a channel that is in neither mode.
-        tx::publish(&session.channel, &queue.name, &ledger.id(number)).await?;
-    }
-    // The broker reads a channel in order: its answer comes when it has read all messages, so that the
-    // time is the broker's and not the socket's.
-    queue.count(&session.channel).await.map(drop)
+/// A persistent message whose body is its id, and which comes back if there is no such queue.
+fn message<'m>(queue: &'m str, id: &'m str) -> Message<'m> {
+    let properties = BasicProperties::default()
+        .with_content_type("text/plain".into())
+        .with_delivery_mode(tx::PERSISTENT)
+        .with_message_id(id.into());
+    Message { exchange: "", routing_key: queue, mandatory: true, properties, body: id.as_bytes() }
 }
 
-async fn publish_in_transactions(
-    session: &Session,
-    queue: &TrialQueue,
-    ledger: &mut Ledger,
-    size: usize,
-) -> Result<()> {
+fn fate(outcome: &Outcome) -> Fate {
+    match outcome {
+        Outcome::Confirmed => Fate::Confirmed,
+        Outcome::Returned { .. } => Fate::Returned,
+        Outcome::Nacked => Fate::Nacked,
+        Outcome::NotSent(_) | Outcome::Unknown(_) => Fate::Unknown,
+    }
+}
+
+/// Waits until so many messages are in the queue, so that the time is the broker's and not the socket's.
+/// Where some never come, the comparison with what arrived says so.
+async fn arrived(session: &Session, queue: &TrialQueue, messages: usize) -> Result<()> {
+    let all = async {
+        // No message can be more than u32 counts.
+        while (queue.count(&session.channel).await? as usize) < messages {}
+        Ok(())
+    };
+    timeout(CALL_DEADLINE, all).await.unwrap_or(Ok(()))
+}
+
+async fn in_transactions(session: &Session, messages: &[Message<'_>], size: usize) -> Result<Vec<Outcome>> {
     let channel = &session.channel;
     tx::select(channel).await?;
-    loop {
-        let mut batch = Vec::with_capacity(size);
-        while batch.len() < size
-            && let Some(number) = next(session, ledger)
-        {
-            tx::publish(channel, &queue.name, &ledger.id(number)).await?;
-            batch.push(number);
-        }
-        if batch.is_empty() {
-            return Ok(());
+    for batch in messages.chunks(size) {
+        for message in batch {
+            let (exchange, key) = (message.exchange.into(), message.routing_key.into());
+            let options = BasicPublishOptions::default();
+            let published =
+                channel.basic_publish(exchange, key, options, message.body, message.properties.clone());
+            published.deadline("publish a message").await?;
         }
         // Where the outcome matters it is `tx::commit`; here a loss starts the trial afresh.
         channel.tx_commit().deadline("commit the transaction").await?;
-        for number in batch {
-            ledger.settle(number, Fate::Confirmed);
-        }
     }
-}
-
-fn next(session: &Session, ledger: &mut Ledger) -> Option<usize> {
-    if session.shutdown().is_requested() { None } else { ledger.send_next() }
+    Ok(messages.iter().map(|_| Outcome::Confirmed).collect())
 }

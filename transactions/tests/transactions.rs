@@ -267,7 +267,7 @@ fn the_table_of_guarantees_counts_what_arrived_and_says_what_each_is_worth() -> 
         "transaction per message",
         "transaction per 25",
         "confirm each",
-        "confirms, window of 16",
+        "confirms, 16 in flight",
     ];
     for (name, line) in names.iter().zip(&end.stdout[2..]) {
         let rest = line.strip_prefix(name).with_context(|| format!("{name}: {line}"))?;

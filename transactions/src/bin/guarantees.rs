@@ -22,7 +22,7 @@ struct Args {
     batch: NonZero<usize>,
 
     /// Messages without a confirm at once, where there is more than one
-    #[arg(long, value_name = "N", default_value = "128")]
+    #[arg(long, value_name = "N", default_value = "1000")]
     window: NonZero<usize>,
 
     /// What the queue is declared as

@@ -1,0 +1,156 @@
+//! What the workspace's ways to publish and consume cost, beside lapin used plainly, on a broker of yours.
+//!
+//! Run it with `cargo run --release -p bench`.
+
+mod contestant;
+mod echo;
+mod ours;
+mod plainly;
+mod report;
+mod seen;
+mod table;
+mod turn;
+mod workload;
+
+use std::env;
+use std::num::NonZero;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use broker::Node;
+use clap::{Parser, Subcommand};
+use shared::{Connection, ConnectionArgs, Shutdown, say};
+
+use crate::contestant::{Contestant, NOT_DONE, Peer};
+use crate::table::{Run, table};
+use crate::turn::Referee;
+use crate::workload::Workload;
+
+/// Measure what publishing and consuming cost: `shared` beside lapin used plainly
+#[derive(Parser)]
+struct Args {
+    /// Only these workloads, by their names or their beginnings (consume-); may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+
+    /// How often each has its turn
+    #[arg(long, value_name = "N", default_value = "5")]
+    rounds: NonZero<usize>,
+
+    /// Messages in a run, instead of each workload's own number
+    #[arg(long, value_name = "N")]
+    messages: Option<NonZero<usize>>,
+
+    /// Another client to measure: a name, and a command that is run with a workload, a number of messages and
+    /// a queue, and AMQP_URL set; may be given several times
+    #[arg(long, value_name = "NAME=COMMAND")]
+    peer: Vec<Peer>,
+
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// What the program starts itself for.
+#[derive(Subcommand)]
+enum Part {
+    /// One contestant's run; prints a line of JSON
+    #[command(hide = true)]
+    Run { contestant: String, workload: String, messages: usize, queue: String },
+    /// The server that the contestants ask
+    #[command(hide = true)]
+    Echo { queue: String },
+}
+
+fn main() -> ExitCode {
+    let args: Args = shared::parse();
+    match args.part {
+        Some(Part::Run { contestant, workload, messages, queue }) => match &*contestant {
+            // As every program on `shared` runs: on one thread.
+            "shared" => shared::run(async |_| {
+                let workload = workload.parse().map_err(anyhow::Error::msg)?;
+                let args = ConnectionArgs::for_url(url()?);
+                say!("{}", ours::run(&args, workload, messages, &queue).await?.json());
+                Ok(())
+            }),
+            // As `#[tokio::main]` runs them.
+            _ => plain(async || {
+                if workload == "one-shot" {
+                    plainly::send_one(&url()?, &queue).await?;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                let workload = workload.parse().map_err(anyhow::Error::msg)?;
+                match plainly::run(&url()?, workload, messages, &queue).await? {
+                    Some(report) => say!("{}", report.json()),
+                    None => return Ok(NOT_DONE.into()),
+                }
+                Ok(ExitCode::SUCCESS)
+            }),
+        },
+        Some(Part::Echo { queue }) => shared::run(async |_| echo::serve(&url()?, &queue).await),
+        None => shared::run(async |shutdown| bench(&args, &shutdown).await),
+    }
+}
+
+/// Runs a program as one without this workspace's help would be.
+fn plain(program: impl AsyncFnOnce() -> Result<ExitCode>) -> ExitCode {
+    let done =
+        tokio::runtime::Runtime::new().context("no runtime").and_then(|runtime| runtime.block_on(program()));
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn url() -> Result<String> {
+    env::var("AMQP_URL").context("AMQP_URL is not set")
+}
+
+async fn bench(args: &Args, shutdown: &Shutdown) -> Result<()> {
+    let workloads: Vec<_> =
+        Workload::ALL.into_iter().filter(|workload| args.wants(&workload.to_string())).collect();
+    if workloads.is_empty() {
+        let names: Vec<_> = Workload::ALL.iter().map(ToString::to_string).collect();
+        bail!("nothing to do: the workloads are {}", names.join(", "));
+    }
+    let node = match url() {
+        Ok(_) => None,
+        Err(_) => Some(tokio::task::spawn_blocking(Node::start).await??),
+    };
+    let url = node.as_ref().map_or_else(url, |node| Ok(node.url()))?;
+    let connection_args = ConnectionArgs::for_url(&url);
+    let connection = Connection::open(&connection_args, "bench", shutdown).await?;
+    let referee = Referee { url, args: connection_args, connection };
+    let mut contestants = vec![Contestant::Shared, Contestant::Lapin];
+    contestants.extend(args.peer.iter().cloned().map(Contestant::Peer));
+    let mut runs = Vec::new();
+    for round in 1..=args.rounds.get() {
+        for workload in &workloads {
+            // Each is first, second and so on in turn.
+            for place in 0..contestants.len() {
+                let contestant = &contestants[(place + round) % contestants.len()];
+                let messages = args.messages.map_or(workload.messages(), NonZero::get);
+                if let Some(turn) = referee.turn(contestant, *workload, messages).await? {
+                    let (workload, contestant) = (workload.to_string(), contestant.to_string());
+                    let run = Run { workload, contestant, round, messages, turn };
+                    say!("{}", run.json());
+                    runs.push(run);
+                }
+            }
+        }
+    }
+    runs.sort_by_key(|run| {
+        contestants.iter().position(|contestant| contestant.to_string() == run.contestant)
+    });
+    say!("\n{}", table(&runs));
+    let faulty = runs.iter().filter(|run| !run.turn.faults.is_none()).count();
+    if faulty > 0 {
+        bail!("{faulty} runs lost or doubled messages: their rates are worth nothing");
+    }
+    Ok(())
+}
+
+impl Args {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| name.starts_with(only.as_str()))
+    }
+}
