@@ -86,7 +86,7 @@ fn read(folder: &Path, rows: &[u32]) -> Result<Records> {
 }
 
 fn machine(node: &Node) -> Result<String> {
-    let version = node.get("/api/overview")?["rabbitmq_version"].as_str().unwrap_or("?").to_owned();
+    let version = node.version()?;
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(format!("{cores} cores, RabbitMQ {version}"))
 }

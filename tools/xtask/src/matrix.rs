@@ -89,7 +89,7 @@ fn run(suite: &Suite, version: &Version, folder: &Path) -> Result<Record> {
         builder = builder.config(line);
     }
     let node = builder.start().with_context(|| format!("RabbitMQ {} does not start", version.name))?;
-    let found = node.get("/api/overview")?["rabbitmq_version"].as_str().unwrap_or("?").to_owned();
+    let found = node.version()?;
     if !version.name.starts_with(&found) {
         say!("  {} has RabbitMQ {found} by now", version.suite);
     }

@@ -1,14 +1,14 @@
 //! The tests of all crates, built once and run against one broker after another.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use broker::Node;
+use harness::{End, Failure, Program};
 use serde_json::Value;
 
 use super::record::Cell;
@@ -136,26 +136,28 @@ fn run_tests(
     node: &Node,
     log: &Path,
 ) -> Result<Cell> {
-    let (mut passed, mut failed) = (0, Vec::new());
-    let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-    for program in programs {
-        let from = fs::metadata(log)?.len();
-        let mut command = Command::new(&program.path);
-        command.current_dir(&program.directory);
+    let (mut passed, mut failed, mut printed) = (0, Vec::new(), String::new());
+    for test in programs {
         // What is set for one's own programs must not change what is tested.
-        command.env_remove("AMQP_URL").env_remove("AMQP_PREFIX").env_remove("RABBITMQ_SERVER");
-        command.env(broker::TEST_NODE, node.description());
-        command.env(broker::ROOT, server.root).env(broker::CONFIG, server.config.join("\n"));
-        let end = run_to_end(&mut command, &output)?;
-        let text = fs::read(log)?;
-        let tests = Tests::read(&String::from_utf8_lossy(&text[from as usize..]));
+        let program = Program::new("env")
+            .arg("-C")
+            .arg(&test.directory)
+            .arg(&test.path)
+            .env_remove("RABBITMQ_SERVER")
+            .env(broker::TEST_NODE, node.description())
+            .env(broker::ROOT, server.root)
+            .env(broker::CONFIG, server.config.join("\n"));
+        let end = Ended::of(program);
+        let tests = Tests::read(&end.stdout);
         passed += tests.passed;
-        if end != "exit status: 0" && tests.failed.is_empty() {
-            let name = program.path.file_name().unwrap_or_default().to_string_lossy();
-            failed.push(format!("{name}: {end}"));
+        if let Some(how) = end.badly.filter(|_| tests.failed.is_empty()) {
+            let name = test.path.file_name().unwrap_or_default().to_string_lossy();
+            failed.push(format!("{name}: {how}"));
         }
         failed.extend(tests.failed);
+        printed.extend([end.stdout, end.stderr]);
     }
+    fs::write(log, printed).with_context(|| format!("cannot write {}", log.display()))?;
     Ok(Cell { what: what.to_owned(), passed: format!("{passed} passed"), failed })
 }
 
@@ -183,18 +185,14 @@ impl Tests {
 
 /// All checks of `smoke`, on the node's own vhost.
 fn run_smoke(program: &Path, node: &Node, log: &Path) -> Result<Cell> {
-    let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-    let mut command = Command::new(program);
-    command.args(["--url", &node.url(), "--output", "json"]).env_remove("AMQP_PREFIX");
-    let end = run_to_end(&mut command, &output)?;
-    let text = fs::read_to_string(log)?;
-    Ok(smoke_cell(&end, &text))
+    let end = Ended::of(Program::new(program).args(["--url", &node.url(), "--output", "json"]));
+    fs::write(log, [&*end.stdout, &*end.stderr].concat())
+        .with_context(|| format!("cannot write {}", log.display()))?;
+    Ok(smoke_cell(end.badly, &end.stdout))
 }
 
-fn smoke_cell(end: &str, text: &str) -> Cell {
-    // What goes to standard error, if anything, comes before or after the report.
-    let json = text.find('{').zip(text.rfind('}')).map(|(first, last)| &text[first..=last]);
-    let report: Value = json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+fn smoke_cell(badly: Option<String>, report: &str) -> Cell {
+    let report: Value = serde_json::from_str(report).unwrap_or_default();
     let with = |status: &str| -> Vec<String> {
         let checks = report["checks"].as_array().into_iter().flatten();
         checks
@@ -203,9 +201,7 @@ fn smoke_cell(end: &str, text: &str) -> Cell {
             .collect()
     };
     let mut failed = with("fail");
-    if failed.is_empty() && end != "exit status: 0" {
-        failed.push(end.to_owned());
-    }
+    failed.extend(badly.filter(|_| failed.is_empty()));
     let mut passed = format!("{} pass", with("pass").len());
     for (status, word) in [("warn", "warned of"), ("unsupported", "unsupported")] {
         let names = with(status);
@@ -216,27 +212,41 @@ fn smoke_cell(end: &str, text: &str) -> Cell {
     Cell { what: format!("{SMOKE} run"), passed, failed }
 }
 
-/// Runs it with its output in `output` and says how it ended.
-fn run_to_end(command: &mut Command, output: &File) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?)
-        .spawn()
-        .with_context(|| format!("cannot run {name}"))?;
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status.to_string());
-        }
-        if Instant::now() > deadline {
-            child.kill()?;
-            child.wait()?;
-            return Ok(format!("no end within {LIMIT:?}"));
-        }
-        thread::sleep(Duration::from_millis(50));
+/// How a program ended and what it printed.
+struct Ended {
+    /// How it ended, unless it was well.
+    badly: Option<String>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    /// Runs it to its end, or to the end of its time. Should this process end before, so does that one.
+    fn of(program: Program) -> Ended {
+        let running = match program.try_start() {
+            Ok(running) => running,
+            Err(failure) => {
+                return Ended {
+                    badly: Some(first_line(&failure)),
+                    stdout: String::new(),
+                    stderr: String::new(),
+                };
+            }
+        };
+        let badly = match running.try_wait(LIMIT) {
+            Err(failure) => Some(first_line(&failure)),
+            Ok(End { code: Some(0), .. }) => None,
+            Ok(End { code: Some(code), .. }) => Some(format!("exit code {code}")),
+            Ok(End { signal, .. }) => Some(format!("signal {}", signal.unwrap_or_default())),
+        };
+        let text = |lines: Vec<String>| lines.iter().map(|line| format!("{line}\n")).collect();
+        Ended { badly, stdout: text(running.stdout()), stderr: text(running.stderr()) }
     }
+}
+
+/// Of a failure, without the lines that the program printed.
+fn first_line(failure: &Failure) -> String {
+    failure.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// What a message of cargo says was built, if it is something to run.
@@ -288,13 +298,12 @@ mod tests {
 
     #[test]
     fn a_program_that_fails_without_a_word_fails_all_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        let output = File::create(folder.path().join("log")).unwrap();
-        assert_eq!(run_to_end(&mut Command::new("true"), &output).unwrap(), "exit status: 0");
-        let mut killed = Command::new("sh");
-        killed.args(["-c", "kill -9 $$"]);
-        assert_eq!(run_to_end(&mut killed, &output).unwrap(), "signal: 9 (SIGKILL)");
-        assert_eq!(smoke_cell("exit status: 2", "").failed, ["exit status: 2"]);
+        let of = |script: &str| Ended::of(Program::new("sh").args(["-c", script]));
+        let end = of("echo out; echo error >&2");
+        assert_eq!((end.badly, &*end.stdout, &*end.stderr), (None, "out\n", "error\n"));
+        assert_eq!(of("kill -9 $$").badly.as_deref(), Some("signal 9"));
+        assert_eq!(smoke_cell(of("exit 2").badly, "").failed, ["exit code 2"]);
+        assert!(Ended::of(Program::new("/nowhere/program")).badly.is_some());
     }
 
     #[test]
@@ -304,10 +313,10 @@ mod tests {
             check("hello", "pass"), check("tls", "skipped"), check("stream", "unsupported"),
             check("global-qos", "warn"),
         ]});
-        let cell = smoke_cell("exit status: 0", &format!("a word\n{report}"));
+        let cell = smoke_cell(None, &report.to_string());
         assert_eq!(cell.passed, "1 pass; warned of: global-qos; unsupported: stream");
         assert!(cell.failed.is_empty());
         let report = json!({"checks": [check("hello", "fail")]}).to_string();
-        assert_eq!(smoke_cell("exit status: 1", &report).failed, ["hello"]);
+        assert_eq!(smoke_cell(Some("exit code 1".to_owned()), &report).failed, ["hello"]);
     }
 }
