@@ -27,6 +27,8 @@ pub enum Lesson {
     RoutingKey,
     /// a queue that is its own dead-letter queue
     Cycle,
+    /// a dead letter that a client publishes again
+    Republished,
     /// a dead-letter exchange that is not there
     MissingExchange,
     /// a full queue that refuses instead of making room
@@ -46,6 +48,9 @@ impl Lesson {
             Self::QueueExpiry => "a queue that expires takes its messages with it: they are no dead letters",
             Self::RoutingKey => "x-dead-letter-routing-key replaces the message's own key",
             Self::Cycle => "a message that comes round a second time without a rejection is dropped",
+            Self::Republished => {
+                "the history of a dead letter belongs to the broker, not to whoever publishes it again"
+            }
             Self::MissingExchange => "without a dead-letter exchange the dead are gone, and nobody is told",
             Self::RejectPublish => "x-overflow=reject-publish refuses new messages, and none has to die",
         }
@@ -53,8 +58,8 @@ impl Lesson {
 
     /// Makes it happen and returns what was seen, line by line: the same lines each time.
     ///
-    /// Uses queues and exchanges of its own, which are gone with the connection; the quorum queue of
-    /// [`Lesson::DeliveryLimit`] is deleted, unless the connection is lost before.
+    /// Uses queues and exchanges of its own, which are gone with the connection; the quorum queues of
+    /// [`Lesson::DeliveryLimit`] are deleted, unless the connection is lost before.
     ///
     /// # Errors
     /// [`shared::Error::Own`] if the broker behaves otherwise; else as the steps in between.
@@ -70,6 +75,7 @@ impl Lesson {
             Self::QueueExpiry => rules::queue_expiry(stage).await,
             Self::RoutingKey => rules::routing_key(stage).await,
             Self::Cycle => rules::cycle(stage).await,
+            Self::Republished => rules::republished(stage).await,
             Self::MissingExchange => rules::missing_exchange(stage).await,
             Self::RejectPublish => rules::reject_publish(stage).await,
         }

@@ -189,6 +189,12 @@ fn refusal_hint(code: u16, text: &str) -> Option<String> {
             }
             (None, None) => return None,
         },
+        406 if text.contains("larger than") => {
+            "the broker takes no message that is larger (RabbitMQ 4 up to 16 MiB unless told otherwise, earlier ones \
+             up to 128 MiB): send less in each, or set max_message_size in rabbitmq.conf"
+                .to_owned()
+        }
+        406 => unknown_argument_hint(text)?,
         540 => "this broker does not have that feature".to_owned(),
         541 if text.contains("transient_nonexcl_queues") => {
             "RabbitMQ 4.3 and later refuse transient queues: use --queue-type quorum or classic, or permit them with \
@@ -199,6 +205,29 @@ fn refusal_hint(code: u16, text: &str) -> Option<String> {
         _ => return None,
     };
     Some(hint)
+}
+
+/// What to do where a queue cannot have one of its arguments, on this broker, or with its type.
+fn unknown_argument_hint(text: &str) -> Option<String> {
+    let argument = quoted_after(text, "invalid arg '")?;
+    let (_, rest) = text.split_once("in vhost '")?;
+    // The words after the vhost's name are about a value that makes no sense on any broker.
+    let wrong_value = rest.split_once('\'').is_some_and(|(_, words)| words.starts_with(": "));
+    Some(match argument {
+        "x-queue-type" => {
+            "this broker has no queues of that type: quorum queues came with RabbitMQ 3.8, streams with 3.9"
+                .to_owned()
+        }
+        _ if wrong_value => return None,
+        "x-queue-mode" => {
+            "only classic queues have that mode, and since RabbitMQ 3.12 without any effect: leave --lazy away"
+                .to_owned()
+        }
+        "x-message-ttl" | "x-expires" | "x-overflow" => {
+            format!("quorum queues have {argument} since RabbitMQ 3.10: use --queue-type classic on this broker")
+        }
+        _ => format!("queues of this type have no {argument} on this broker"),
+    })
 }
 
 /// The text between `start`, which ends in a quotation mark, and the next one.
@@ -229,6 +258,31 @@ mod tests {
                 "use --queue-type quorum or classic",
             ),
             (541, "INTERNAL_ERROR", "rabbitmq-diagnostics log_tail"),
+            (
+                406,
+                "PRECONDITION_FAILED - message size 17825792 is larger than configured max size 16777216",
+                "send less in each, or set max_message_size in rabbitmq.conf",
+            ),
+            (
+                406,
+                "PRECONDITION_FAILED - invalid arg 'x-message-ttl' for queue 'q' in vhost '/'",
+                "quorum queues have x-message-ttl since RabbitMQ 3.10: use --queue-type classic",
+            ),
+            (
+                406,
+                "PRECONDITION_FAILED - invalid arg 'x-queue-type' for queue 'q' in vhost '/': invalid_queue_type",
+                "streams with 3.9",
+            ),
+            (
+                406,
+                "PRECONDITION_FAILED - invalid arg 'x-queue-mode' for queue 'q' in vhost '/' of queue type rabbit_quorum_queue",
+                "leave --lazy away",
+            ),
+            (
+                406,
+                "PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'q' in vhost '/' of queue type rabbit_quorum_queue",
+                "queues of this type have no x-max-priority",
+            ),
             (540, "NOT_IMPLEMENTED - prefetch_size!=0 (1)", "does not have that feature"),
             (
                 406,
@@ -257,6 +311,16 @@ mod tests {
             let line = Error::Refused { step: "declare a queue", cause: said(code, text) }.explain();
             assert!(line.starts_with(&format!("Failed to declare a queue: {code} {text}; ")), "{line}");
             assert!(line.contains(words), "{words}: {line}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_makes_no_sense_is_not_blamed_on_the_version() {
+        for text in [
+            "PRECONDITION_FAILED - invalid arg 'x-message-ttl' for queue 'q' in vhost '/': {value_negative,-1}",
+            "PRECONDITION_FAILED - invalid property 'non-durable' for queue 'q' in vhost '/'",
+        ] {
+            assert_eq!(refusal_hint(406, text), None, "{text}");
         }
     }
 

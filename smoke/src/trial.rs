@@ -228,7 +228,7 @@ impl Trial {
 /// For the one step that asks for the feature: elsewhere the same words are a failure.
 pub(crate) fn feature<T>(asked: Result<T>) -> Result<T> {
     match asked {
-        Err(error) if is_refused_feature(&error) => Err(Stop::Unsupported(error.to_string()).into()),
+        Err(error) if is_refused_feature(&error) => Err(Stop::Unsupported(error.explain()).into()),
         other => other,
     }
 }

@@ -162,8 +162,9 @@ impl<'r> Run<'r> {
 fn hopeless(outcome: Outcome) -> Option<Error> {
     match outcome {
         Outcome::NotSent(error) | Outcome::Unknown(error) => {
-            let forbidden = error.code() == Some(403);
-            (forbidden || matches!(error, Error::Closed(_) | Error::Usage(_))).then_some(error)
+            // Forbidden; or refused as it is, and all of them are alike: too large, say.
+            let refused = matches!(error.code(), Some(403 | 406));
+            (refused || matches!(error, Error::Closed(_) | Error::Usage(_))).then_some(error)
         }
         _ => None,
     }

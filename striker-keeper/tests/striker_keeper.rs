@@ -174,7 +174,10 @@ fn the_keepers_workers_are_consumers_with_their_own_prefetch() -> Result<()> {
 
     // Work that outlasts the time to stop goes back.
     keeper.terminate();
-    keeper.wait(2 * shared::SHUTDOWN_DEADLINE);
+    let end = keeper.wait(2 * shared::SHUTDOWN_DEADLINE);
+    // Whether the broker heeds it cannot be seen from outside, so it is said on every version.
+    let warning = "x-queue-mode=lazy: RabbitMQ 3.12 and later accept it without any effect";
+    assert!(end.stderr.iter().any(|line| line.contains(warning)), "{end}");
     eventually("all ten in the queue", || {
         Ok(vhost.queue("casillas")?.is_some_and(|queue| queue["messages_ready"] == 10))
     })
@@ -235,6 +238,37 @@ fn another_declaration_of_the_queue_ends_the_keeper_with_the_arguments_name() ->
     let line = end.stderr.last().cloned().unwrap_or_default();
     assert!(line.starts_with("error: Failed to declare a queue: 406 "), "{line}");
     assert!(line.contains("x-queue-type") && line.contains("another"), "{line}");
+    Ok(())
+}
+
+#[test]
+fn a_quorum_queue_is_never_lazy_and_the_keeper_says_what_to_leave_away() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let keeper = Program::new(env!("CARGO_BIN_EXE_keeper")).args(["--url", &vhost.url(), "--lazy"]);
+    let end = keeper.run().expect_code(1);
+    let line = end.stderr.last().cloned().unwrap_or_default();
+    assert!(line.contains("406 PRECONDITION_FAILED - invalid arg 'x-queue-mode'"), "{line}");
+    assert!(line.ends_with("only classic queues have that mode, and since RabbitMQ 3.12 without any effect: leave --lazy away"), "{line}");
+    Ok(())
+}
+
+/// 16 MiB are the limit since RabbitMQ 4.0, 128 MiB were it before.
+#[test]
+fn messages_of_17_mib_pass_before_4_0_and_are_explained_afterwards() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    stop(start_keeper(&vhost, &["--queue-type", "classic"]));
+    let size = (17 << 20).to_string();
+    let end = striker(&vhost, &["--size", &size, "--count", "2", "--rate", "0", "--quiet"]).run();
+    if !broker::node().is_from(4, 0)? {
+        assert_eq!(end.expect_code(0).stdout.len(), 1);
+        assert_eq!(messages(&vhost)?, Some(json!(2)));
+        return Ok(());
+    }
+    let end = end.expect_code(1);
+    let line = end.stderr.last().cloned().unwrap_or_default();
+    assert!(line.contains("406 PRECONDITION_FAILED - message size 17825792 is larger than"), "{line}");
+    assert!(line.ends_with("send less in each, or set max_message_size in rabbitmq.conf"), "{line}");
+    assert_eq!(messages(&vhost)?, Some(json!(0)));
     Ok(())
 }
 

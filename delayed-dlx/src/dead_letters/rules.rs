@@ -84,6 +84,25 @@ pub(super) async fn cycle(stage: &mut Stage<'_>) -> Result<Vec<String>> {
     ])
 }
 
+pub(super) async fn republished(stage: &mut Stage<'_>) -> Result<Vec<String>> {
+    let ttl = ("x-message-ttl", ttl::of_queue(Duration::from_millis(1)));
+    stage.queue("orders", &[stage.dead_letter_exchange()?, ttl]).await?;
+    stage.order("orders", "order 1").await?;
+    let dead = stage.dead_letter().await?;
+    // With all that it carries, x-death included.
+    stage.order_with("orders", &dead).await?;
+    let again = stage.dead_letter().await?;
+    let count = XDeath::of(&again.properties).count(&stage.name("orders")?, &Reason::Expired);
+    Ok(vec![match count {
+        1 => "published again with its headers, it died with the count 1: since RabbitMQ 4.0 the broker begins anew"
+            .to_owned(),
+        count => format!(
+            "published again with its headers, it died with the count {count}: before RabbitMQ 4.0 the broker goes on \
+             counting"
+        ),
+    }])
+}
+
 pub(super) async fn missing_exchange(stage: &mut Stage<'_>) -> Result<Vec<String>> {
     let ttl = || ("x-message-ttl", ttl::of_queue(Duration::from_millis(1)));
     stage.queue("without", &[ttl()]).await?;

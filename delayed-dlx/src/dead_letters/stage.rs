@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicCancelOptions, BasicConsumeOptions, BasicRejectOptions, ExchangeDeclareOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicRejectOptions, ExchangeDeclareOptions,
+    QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Consumer, ExchangeKind};
@@ -114,6 +114,12 @@ impl<'s> Stage<'s> {
         self.send("shop", queue, order, properties).await
     }
 
+    /// Sends a dead letter through the shop once more, with all that it carries.
+    pub(super) async fn order_with(&self, queue: &str, dead: &Delivery) -> Result<()> {
+        let properties = dead.properties.clone();
+        publish(self.channel(), &self.name("shop")?, queue, &dead.data, properties).await
+    }
+
     /// Sends an order straight to a queue.
     pub(super) async fn order_to_queue(&self, queue: &str, order: &str) -> Result<()> {
         publish(self.channel(), "", &self.name(queue)?, order.as_bytes(), BasicProperties::default()).await
@@ -160,6 +166,27 @@ impl<'s> Stage<'s> {
     pub(super) async fn reject(&self, delivery: &Delivery, requeue: bool) -> Result<()> {
         let rejected = self.channel().basic_reject(delivery.delivery_tag, BasicRejectOptions { requeue });
         rejected.deadline("reject a message").await
+    }
+
+    /// Puts a message back with `basic.nack`.
+    pub(super) async fn nack(&self, delivery: &Delivery) -> Result<()> {
+        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        let nacked = self.channel().basic_nack(delivery.delivery_tag, options);
+        nacked.deadline("put a message back").await
+    }
+
+    /// The consumer's next message, or `None` if it became a dead letter instead; one of both must come.
+    pub(super) async fn next_unless_dead(&mut self, consumer: &mut Consumer) -> Result<Option<Delivery>> {
+        let next = async {
+            tokio::select! {
+                delivery = self.session.next(consumer) => delivery.map(|delivery| delivery.map(Some)),
+                dead = self.session.next(&mut self.dead) => dead.map(|dead| dead.map(|_| None)),
+            }
+        };
+        match timeout(PATIENCE, next).await {
+            Ok(next) => next?.ok_or(Error::Stopped),
+            Err(_) => Err(unexpected("the message did not come")),
+        }
     }
 
     /// Waits until no message is left in a queue.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lapin::message::Delivery;
 use lapin::options::QueueDeleteOptions;
 use lapin::types::AMQPValue;
 use shared::{Deadline, Result};
@@ -39,20 +40,34 @@ pub(super) async fn maxlen(stage: &mut Stage<'_>) -> Result<Vec<String>> {
 }
 
 pub(super) async fn delivery_limit(stage: &mut Stage<'_>) -> Result<Vec<String>> {
-    let limit = ("x-delivery-limit", AMQPValue::LongLongInt(2));
-    stage.quorum_queue("orders", &[stage.dead_letter_exchange()?, limit]).await?;
-    let seen = run_into_the_limit(stage).await;
-    // Quorum queues cannot be exclusive, and cannot expire before RabbitMQ 3.10: this one has to be deleted.
-    let deleted = stage.channel().queue_delete(stage.name("orders")?.into(), QueueDeleteOptions::default());
+    let mut lines = in_a_quorum_queue(stage, "orders", Some(2), run_into_the_limit).await?;
+    // What differs between versions: the broker shows which it is.
+    lines.push(in_a_quorum_queue(stage, "nacked", Some(2), does_nack_count).await?);
+    lines.push(in_a_quorum_queue(stage, "unlimited", None, is_there_a_default).await?);
+    Ok(lines)
+}
+
+/// Quorum queues cannot be exclusive, and cannot expire before RabbitMQ 3.10: this one is deleted afterwards.
+async fn in_a_quorum_queue<T>(
+    stage: &mut Stage<'_>,
+    queue: &'static str,
+    limit: Option<i64>,
+    play: impl AsyncFnOnce(&mut Stage<'_>, &'static str) -> Result<T>,
+) -> Result<T> {
+    let mut arguments = vec![stage.dead_letter_exchange()?];
+    arguments.extend(limit.map(|limit| ("x-delivery-limit", AMQPValue::LongLongInt(limit))));
+    stage.quorum_queue(queue, &arguments).await?;
+    let seen = play(stage, queue).await;
+    let deleted = stage.channel().queue_delete(stage.name(queue)?.into(), QueueDeleteOptions::default());
     let deleted = deleted.deadline("delete a queue").await;
     let seen = seen?;
     deleted?;
     Ok(seen)
 }
 
-async fn run_into_the_limit(stage: &mut Stage<'_>) -> Result<Vec<String>> {
-    let mut orders = stage.consume("orders").await?;
-    stage.order("orders", "order 1").await?;
+async fn run_into_the_limit(stage: &mut Stage<'_>, queue: &'static str) -> Result<Vec<String>> {
+    let mut orders = stage.consume(queue).await?;
+    stage.order(queue, "order 1").await?;
     // The limit is how often it may come back after the first delivery.
     for _ in 0..3 {
         let order = stage.next(&mut orders).await?;
@@ -64,4 +79,53 @@ async fn run_into_the_limit(stage: &mut Stage<'_>) -> Result<Vec<String>> {
     let mut lines = stage.history(&dead);
     lines.push("with x-delivery-limit=2 it was delivered 3 times".to_owned());
     Ok(lines)
+}
+
+async fn does_nack_count(stage: &mut Stage<'_>, queue: &'static str) -> Result<String> {
+    Ok(match deliveries(stage, queue, async |stage, order| stage.nack(order).await).await? {
+        Some(deliveries) => {
+            format!("put back with basic.nack instead of basic.reject it was delivered {deliveries} times")
+        }
+        None => format!(
+            "put back with basic.nack instead of basic.reject it came {MANY} times and goes on: since RabbitMQ 4.3 \
+             that does not count"
+        ),
+    })
+}
+
+async fn is_there_a_default(stage: &mut Stage<'_>, queue: &'static str) -> Result<String> {
+    Ok(match deliveries(stage, queue, async |stage, order| stage.reject(order, true).await).await? {
+        Some(deliveries) => {
+            format!(
+                "without x-delivery-limit it was delivered {deliveries} times: since RabbitMQ 4.0 there is a default"
+            )
+        }
+        None => format!(
+            "without x-delivery-limit it came {MANY} times and goes on: before RabbitMQ 4.0 there is no default"
+        ),
+    })
+}
+
+/// More often than any default limit lets a message come back.
+const MANY: u32 = 30;
+
+/// How often a message is delivered that is put back each time, until it dies; `None`: it does not, after [`MANY`].
+async fn deliveries(
+    stage: &mut Stage<'_>,
+    queue: &str,
+    put_back: impl AsyncFn(&Stage<'_>, &Delivery) -> Result<()>,
+) -> Result<Option<u32>> {
+    let mut orders = stage.consume(queue).await?;
+    stage.order(queue, "order 1").await?;
+    for delivered in 0..MANY {
+        match stage.next_unless_dead(&mut orders).await? {
+            Some(order) => put_back(stage, &order).await?,
+            None => {
+                stage.cancel(&orders).await?;
+                return Ok(Some(delivered));
+            }
+        }
+    }
+    stage.cancel(&orders).await?;
+    Ok(None)
 }

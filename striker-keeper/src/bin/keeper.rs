@@ -38,7 +38,7 @@ struct Args {
     #[arg(long, value_enum, default_value_t)]
     queue_type: QueueType,
 
-    /// Declare a classic queue with x-queue-mode=lazy, which RabbitMQ 3.12 and later ignore or refuse
+    /// Declare a classic queue with x-queue-mode=lazy, which has no effect since RabbitMQ 3.12
     #[arg(long)]
     lazy: bool,
 
@@ -53,6 +53,9 @@ fn main() -> ExitCode {
     let args: Args = shared::parse();
     shared::run(async |shutdown| {
         let topology = keeper_topology(&args.connection, args.queue_type, args.lazy)?;
+        if args.lazy {
+            tracing::warn!("x-queue-mode=lazy: RabbitMQ 3.12 and later accept it without any effect");
+        }
         let connection = Connection::open(&args.connection, "keeper", &shutdown).await?;
         let outages = outages::watch(&connection);
         topology.declare(&connection).await?;

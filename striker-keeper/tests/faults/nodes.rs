@@ -9,6 +9,7 @@ use broker::{Node, speaks_amqp};
 use futures_util::future::join_all;
 use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
+use serde_json::json;
 use shared::{Deadline, Outcome, Publisher, Queue, QueueType, Session, State, Topology};
 use striker_keeper::shots::shot;
 
@@ -263,7 +264,8 @@ fn fault_34_transient_state_lost() -> Result<()> {
         let own = OwnNode::take()?;
         let stage = Stage::on(own.node())?;
         let url = stage.url();
-        let keeper = stage.start_keeper(&url, &["--queue-type", "transient"])?;
+        let queue_type = if takes_transient_queues(&stage)? { "transient" } else { "classic" };
+        let keeper = stage.start_keeper(&url, &["--queue-type", queue_type])?;
         let client = Client::open(&url, "server-named")?;
         let (names, named) = mpsc::channel();
         let connection = client.connection.clone();
@@ -296,6 +298,22 @@ fn fault_34_transient_state_lost() -> Result<()> {
             .to_owned();
         Ok(())
     })
+}
+
+/// Whether the broker lets the keeper have a transient queue; if not, the keeper has to say why.
+fn takes_transient_queues(stage: &Stage<'_>) -> Result<bool> {
+    let probe = stage.node.vhost()?;
+    if stage.node.put(&format!("/api/queues/{}/probe", probe.name()), &json!({"durable": false})).is_ok() {
+        return Ok(true);
+    }
+    let mut keeper = stage.keeper(&stage.url(), &["--queue-type", "transient"]).start();
+    let line = stage.failure(&mut keeper)?;
+    ensure!(
+        line.contains("541 INTERNAL_ERROR - Feature `transient_nonexcl_queues`")
+            && line.contains("use --queue-type quorum or classic"),
+        "{line}"
+    );
+    Ok(false)
 }
 
 /// Consumes from a queue that the broker names, and tells the name.

@@ -1,7 +1,8 @@
 //! Starts a node: chooses its ports, writes its files, waits until it answers.
 
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,19 +10,24 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::certificates::{CertificateFiles, Certificates};
 use crate::epmd::Epmd;
-use crate::find::find_server;
+use crate::find::{Server, find_in, find_server};
 use crate::guard::{self, Guard};
 use crate::node::{Node, Processes};
 use crate::place::{Listeners, Place};
 use crate::ports::{self, Block};
+use crate::root;
 use crate::vm::Vm;
 
 /// How often a start is tried when somebody takes a port between its choice and its use.
 const ATTEMPTS: u32 = 3;
 
+/// The variable that holds lines for the `rabbitmq.conf` of every node, so that a whole test run has them.
+pub const CONFIG: &str = "BROKER_CONFIG";
+
 /// What a node is to have, before it starts.
 #[derive(Clone, Debug)]
 pub struct Builder {
+    root: Option<PathBuf>,
     plugins: Vec<String>,
     lines: Vec<String>,
     management: bool,
@@ -36,8 +42,9 @@ pub struct Builder {
 impl Default for Builder {
     fn default() -> Self {
         Builder {
+            root: None,
             plugins: Vec::new(),
-            lines: Vec::new(),
+            lines: env::var(CONFIG).iter().flat_map(|lines| lines.lines()).map(str::to_owned).collect(),
             management: true,
             port: None,
             management_port: None,
@@ -50,6 +57,17 @@ impl Default for Builder {
 }
 
 impl Builder {
+    /// Runs the RabbitMQ of another Linux system, which is in the folder `root`: what debootstrap makes, or an
+    /// unpacked image. It sees the network, the processes, the names (`/etc/hosts`) and the temporary directory
+    /// of this machine, and the files of `root`.
+    ///
+    /// This takes root, or a kernel that lets other users make namespaces. Without it
+    /// [`find_server`](crate::find_server) decides.
+    pub fn root(mut self, root: impl Into<PathBuf>) -> Builder {
+        self.root = Some(root.into());
+        self
+    }
+
     /// Enables a plugin that comes with RabbitMQ, such as `rabbitmq_tracing`.
     pub fn plugin(mut self, name: &str) -> Builder {
         self.plugins.push(name.to_owned());
@@ -111,7 +129,7 @@ impl Builder {
     /// If there is no RabbitMQ on this machine the error lists the ways to get one; if the node ends early
     /// the error shows the last lines of its output.
     pub fn start(self) -> Result<Node> {
-        let server = find_server()?;
+        let server = self.root.as_deref().map_or_else(find_server, find_in)?;
         let listeners = self.listeners();
         ensure!(listeners.plain || listeners.tls, "a node without AMQP: neither with TLS nor without");
         let chosen = [
@@ -135,11 +153,12 @@ impl Builder {
     }
 
     /// `Ok(None)`: another process took a port meanwhile, others may be free.
-    fn attempt(&self, server: &Path, ports: Block) -> Result<Option<Node>> {
+    fn attempt(&self, server: &Server, ports: Block) -> Result<Option<Node>> {
         let mut guard = Guard::new()?;
         guard::remove_stale(guard.directory());
         let place = Place::new(server, guard.directory(), ports, self.listeners());
         self.write_files(&place).context("cannot write the files of the node")?;
+        root::check(&place)?;
         let Some(epmd) = Epmd::start(&place, &mut guard)? else {
             return Ok(None);
         };

@@ -2,12 +2,13 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// Where packages put the script that runs as any user. Debian, Ubuntu and the RPMs share the first one.
 const PLACES: &[&str] = &[
@@ -27,12 +28,57 @@ no rabbitmq-server found; one of these gives you a broker:
   export RABBITMQ_SERVER=/path/to/sbin/rabbitmq-server      (an unpacked release)
   docker compose up -d --wait                               (for the programs; tests need an installed one)";
 
-/// The path of an installed `rabbitmq-server`.
+/// The variable that names a folder with another Linux system, whose RabbitMQ is to be run.
+pub const ROOT: &str = "BROKER_ROOT";
+
+/// A `rabbitmq-server` script. Displayed as its path on this machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// The folder with another Linux system in which it is run, if it is not this machine's own.
+    pub(crate) root: Option<PathBuf>,
+    /// Its path as seen from there.
+    pub(crate) program: PathBuf,
+}
+
+impl Server {
+    /// Where the file `path` of its system is on this machine.
+    pub(crate) fn here(&self, path: &Path) -> PathBuf {
+        match &self.root {
+            Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.here(&self.program).display().fmt(f)
+    }
+}
+
+/// An installed `rabbitmq-server`.
 ///
-/// `RABBITMQ_SERVER` decides if it is set; then come the places that distributions use, then `PATH`. The
-/// error lists the ways to install one.
-pub fn find_server() -> Result<PathBuf> {
-    find(env::var_os("RABBITMQ_SERVER").as_deref(), PLACES, env::var_os("PATH").as_deref())
+/// [`ROOT`] decides if it is set, then `RABBITMQ_SERVER`; then come the places that distributions use, then
+/// `PATH`. The error lists the ways to install one.
+pub fn find_server() -> Result<Server> {
+    if let Some(root) = env::var_os(ROOT).filter(|root| !root.is_empty()) {
+        return find_in(Path::new(&root)).context(ROOT);
+    }
+    let program = find(env::var_os("RABBITMQ_SERVER").as_deref(), PLACES, env::var_os("PATH").as_deref())?;
+    Ok(Server { root: None, program })
+}
+
+/// The `rabbitmq-server` in a folder with another Linux system.
+pub(crate) fn find_in(root: &Path) -> Result<Server> {
+    let root = root.canonicalize().with_context(|| format!("cannot use {}", root.display()))?;
+    for place in PLACES {
+        let server = Server { root: Some(root.clone()), program: place.into() };
+        // Of the metadata of the file itself: if it is a link, it leads to somewhere in that folder.
+        if fs::symlink_metadata(server.here(&server.program)).is_ok() {
+            return Ok(server);
+        }
+    }
+    bail!("no RabbitMQ in {}: there is no {}", root.display(), PLACES[0])
 }
 
 fn find(explicit: Option<&OsStr>, places: &[&str], path: Option<&OsStr>) -> Result<PathBuf> {
@@ -107,6 +153,26 @@ mod tests {
         assert_eq!(find(Some(explicit.as_os_str()), &places, folders).unwrap(), explicit);
         assert_eq!(find(None, &places, folders).unwrap(), place);
         assert_eq!(find(Some(OsStr::new("")), &[], folders).unwrap(), path);
+    }
+
+    #[test]
+    fn a_folder_with_another_system_is_searched_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = find_in(folder.path()).unwrap_err().to_string();
+        let root = folder.path().canonicalize().unwrap();
+        assert_eq!(
+            error,
+            format!("no RabbitMQ in {}: there is no /usr/lib/rabbitmq/bin/rabbitmq-server", root.display())
+        );
+        let bin = root.join("usr/lib/rabbitmq/bin");
+        fs::create_dir_all(&bin).unwrap();
+        // A link into that system, which leads nowhere on this one.
+        std::os::unix::fs::symlink("/nowhere/rabbitmq-server", bin.join("rabbitmq-server")).unwrap();
+        let server = find_in(folder.path()).unwrap();
+        assert_eq!(server.program, Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server"));
+        assert_eq!(server.to_string(), bin.join("rabbitmq-server").display().to_string());
+        let error = format!("{:#}", find_in(Path::new("/nowhere/debian")).unwrap_err());
+        assert!(error.starts_with("cannot use /nowhere/debian: No such file"), "{error}");
     }
 
     #[test]

@@ -30,14 +30,15 @@ mod output;
 mod place;
 mod ports;
 mod probe;
+mod root;
 mod shared;
 mod vhost;
 mod vm;
 mod wait;
 
-pub use builder::Builder;
+pub use builder::{Builder, CONFIG};
 pub use certificates::{Authority, CertificateFiles, Certificates, Identity};
-pub use find::find_server;
+pub use find::{ROOT, Server, find_server};
 pub use node::Node;
 pub use ports::{free_port, is_free_port};
 pub use probe::speaks_amqp;

@@ -1,6 +1,7 @@
 //! `broker`: a private, throw-away RabbitMQ in the foreground.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +31,10 @@ struct Args {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     management_port: Option<u16>,
 
+    /// Folder with another Linux system (made by debootstrap, say), whose RabbitMQ is to be run
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+
     /// Plugin to enable, such as rabbitmq_tracing; can be given several times
     #[arg(long = "plugin", value_name = "NAME")]
     plugins: Vec<String>,
@@ -55,6 +60,9 @@ fn run(args: &Args) -> Result<()> {
         .port(port_or_default(args.port, 5672)?)
         .management_port(port_or_default(args.management_port, 15672)?)
         .cancel_when(stop.clone());
+    if let Some(root) = &args.root {
+        builder = builder.root(root);
+    }
     for plugin in &args.plugins {
         builder = builder.plugin(plugin);
     }

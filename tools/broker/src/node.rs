@@ -139,6 +139,19 @@ impl Node {
         &self.place.name
     }
 
+    /// The version of RabbitMQ, such as `3.10.8`, as its management API tells.
+    pub fn version(&self) -> Result<String> {
+        let overview = self.get("/api/overview")?;
+        Ok(overview["rabbitmq_version"].as_str().context("the broker does not tell its version")?.to_owned())
+    }
+
+    /// Whether it is this version of RabbitMQ or a later one, for tests of what differs between versions.
+    pub fn is_from(&self, major: u32, minor: u32) -> Result<bool> {
+        let version = self.version()?;
+        let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+        Ok((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor))
+    }
+
     /// A new, empty vhost, on which `guest` may do everything; it is deleted when it is dropped.
     pub fn vhost(&self) -> Result<Vhost<'_>> {
         Vhost::new(self)

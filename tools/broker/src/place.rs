@@ -8,7 +8,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::find::Server;
 use crate::ports::Block;
+use crate::root;
 
 /// Appended to the caller's `PATH`, which may be empty.
 const FOLDERS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/homebrew/bin";
@@ -30,7 +32,7 @@ pub(crate) struct Listeners {
 /// Everything that has to be known about a node to run it or to talk to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    pub(crate) server: PathBuf,
+    pub(crate) server: Server,
     pub(crate) directory: PathBuf,
     pub(crate) name: String,
     pub(crate) ports: Block,
@@ -39,13 +41,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn new(server: &Path, directory: &Path, ports: Block, listeners: Listeners) -> Place {
+    pub(crate) fn new(server: &Server, directory: &Path, ports: Block, listeners: Listeners) -> Place {
         let path = match env::var("PATH") {
             Ok(path) if !path.is_empty() => format!("{path}:{FOLDERS}"),
             _ => FOLDERS.to_owned(),
         };
         Place {
-            server: server.to_owned(),
+            server: server.clone(),
             directory: directory.to_owned(),
             // `localhost` and not the name of the machine, which need not resolve.
             name: format!("t{}@localhost", ports.epmd),
@@ -62,9 +64,10 @@ impl Place {
 
     /// One of the tools that come with the server, such as `rabbitmqctl`.
     pub(crate) fn tool(&self, name: &str) -> PathBuf {
-        let beside = self.server.with_file_name(name);
-        match self.server.canonicalize() {
-            Ok(real) if !beside.exists() => real.with_file_name(name),
+        let program = &self.server.program;
+        let beside = program.with_file_name(name);
+        match program.canonicalize() {
+            Ok(real) if self.server.root.is_none() && !beside.exists() => real.with_file_name(name),
             _ => beside,
         }
     }
@@ -72,9 +75,21 @@ impl Place {
     /// A command with nothing inherited from the caller's environment: a stray `RABBITMQ_…` or `ERL_…`
     /// variable would lead to another node.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match self.entrance() {
+            Some(entrance) => {
+                let mut command = Command::new(&entrance[0]);
+                command.args(&entrance[1..]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command.env_clear().envs(self.tool_variables()).current_dir(&self.directory);
         command
+    }
+
+    /// What a command begins with that is to be run in the system of the server, if that is another one.
+    pub(crate) fn entrance(&self) -> Option<Vec<OsString>> {
+        self.server.root.as_deref().map(|root| root::entrance(root, &self.directory))
     }
 
     /// What everything that is run for this node has in its environment.
@@ -138,15 +153,20 @@ impl Place {
         for (name, value) in self.address() {
             line.push_str(&format!(" {name}={}", quoted(&value.to_string_lossy())));
         }
-        line.push(' ');
-        line.push_str(&quoted(&self.tool("rabbitmqctl").to_string_lossy()));
+        let mut words = self.entrance().unwrap_or_default();
+        words.push(self.tool("rabbitmqctl").into());
+        for word in words {
+            line.push(' ');
+            line.push_str(&quoted(&word.to_string_lossy()));
+        }
         line
     }
 
     /// As one line of JSON, for another process.
     pub(crate) fn describe(&self) -> String {
         json!({
-            "server": self.server.to_string_lossy(),
+            "root": self.server.root.as_deref().map(Path::to_string_lossy),
+            "server": self.server.program.to_string_lossy(),
             "directory": self.directory.to_string_lossy(),
             "name": self.name,
             "path": self.path,
@@ -176,7 +196,10 @@ impl Place {
         };
         let flag = |key: &str| value[key].as_bool().with_context(|| format!("no flag \"{key}\""));
         Ok(Place {
-            server: string("server")?.into(),
+            server: Server {
+                root: value["root"].as_str().map(PathBuf::from),
+                program: string("server")?.into(),
+            },
             directory: string("directory")?.into(),
             name: string("name")?,
             path: string("path")?,
@@ -213,11 +236,14 @@ mod tests {
     fn a_description_survives_the_way() {
         let ports = Block { epmd: 1, distribution: 2, amqp: 3, management: 4, tls: 5 };
         let listeners = Listeners { plain: true, tls: false, management: true };
-        let place = Place::new(Path::new("/a b/rabbitmq-server"), Path::new("/tmp/ä"), ports, listeners);
-        let copy = Place::from_description(&place.describe()).unwrap();
-        assert_eq!(copy.tool_variables(), place.tool_variables());
-        assert_eq!(copy.server_variables(), place.server_variables());
-        assert_eq!(copy.rabbitmqctl_line(), place.rabbitmqctl_line());
+        for root in [None, Some("/another system".into())] {
+            let server = Server { root, program: "/a b/rabbitmq-server".into() };
+            let place = Place::new(&server, Path::new("/tmp/ä"), ports, listeners);
+            let copy = Place::from_description(&place.describe()).unwrap();
+            assert_eq!(copy.tool_variables(), place.tool_variables());
+            assert_eq!(copy.server_variables(), place.server_variables());
+            assert_eq!(copy.rabbitmqctl_line(), place.rabbitmqctl_line());
+        }
     }
 
     #[test]

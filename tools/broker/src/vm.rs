@@ -61,7 +61,7 @@ pub(crate) struct Vm {
 impl Vm {
     /// Starts the server of `place` and tells the guard; `others` are the processes that are there already.
     pub(crate) fn start(place: &Place, guard: &mut Guard, others: &[u32]) -> Result<Vm> {
-        let mut command = place.command(&place.server);
+        let mut command = place.command(&place.server.program);
         command.envs(place.server_variables());
         let (child, input) = run_tied(&mut command, place)?;
         let vm = Vm { child, _input: input, paused: false };

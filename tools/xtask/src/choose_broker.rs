@@ -49,7 +49,7 @@ pub(crate) fn choose(install: bool) -> Result<Broker> {
              cargo xtask demo --install                                (installs RabbitMQ, then runs the demo)"
         ),
     };
-    say!("broker: a private node of {}", server.display());
+    say!("broker: a private node of {server}");
     let node = Node::start()?;
     Ok(Broker { url: node.url(), private: Some(node) })
 }

@@ -11,16 +11,13 @@ use broker::Node;
 use serde_json::Value;
 
 use crate::say::say;
-use crate::workspace;
+use crate::{page, workspace};
 
 /// The rows that one machine can provoke: all but several addresses (33) and a cluster without a majority (35).
 const ROWS: [std::ops::RangeInclusive<u32>; 2] = [1..=32, 34..=34];
 
 /// The page that holds the table.
-const PAGE: &str = "striker-keeper/README.md";
-
-const BEGIN: &str = "<!-- faults:begin -->";
-const END: &str = "<!-- faults:end -->";
+pub(crate) const PAGE: &str = "striker-keeper/README.md";
 
 /// Records of rows by their numbers.
 type Records = BTreeMap<u32, Value>;
@@ -44,8 +41,7 @@ pub(crate) fn faults(only: &[u32]) -> Result<ExitCode> {
     say!("\n{table}");
     played?;
     if only.is_empty() {
-        let page = fs::read_to_string(PAGE).with_context(|| format!("cannot read {PAGE}"))?;
-        fs::write(PAGE, with_table(&page, &table)?).with_context(|| format!("cannot write {PAGE}"))?;
+        page::write(PAGE, "faults", &table)?;
         say!("faults: the table is in {PAGE}");
     }
     Ok(ExitCode::SUCCESS)
@@ -90,7 +86,7 @@ fn read(folder: &Path, rows: &[u32]) -> Result<Records> {
 }
 
 fn machine(node: &Node) -> Result<String> {
-    let version = node.get("/api/overview")?["rabbitmq_version"].as_str().unwrap_or("?").to_owned();
+    let version = node.version()?;
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(format!("{cores} cores, RabbitMQ {version}"))
 }
@@ -132,26 +128,11 @@ fn back_after(mut times: Vec<f64>) -> String {
     }
 }
 
-/// The page with another table between its marks.
-fn with_table(page: &str, table: &str) -> Result<String> {
-    let marks = || format!("{PAGE} needs the marks {BEGIN} and {END}");
-    let (head, rest) = page.split_once(BEGIN).with_context(marks)?;
-    let (_, tail) = rest.split_once(END).with_context(marks)?;
-    Ok(format!("{head}{BEGIN}\n{table}\n{END}{tail}"))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn the_table_stands_between_its_marks_and_nothing_else_changes() {
-        let page = format!("# Page\n{BEGIN}\nold\n{END}\nend\n");
-        assert_eq!(with_table(&page, "new").unwrap(), format!("# Page\n{BEGIN}\nnew\n{END}\nend\n"));
-        assert!(with_table("# Page\n", "new").is_err());
-    }
 
     #[test]
     fn a_row_has_its_median_and_its_worst_time() {

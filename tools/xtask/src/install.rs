@@ -1,4 +1,4 @@
-//! Installs RabbitMQ with the machine's own package manager.
+//! Installs RabbitMQ, and what makes others of it, with the machine's own package manager.
 
 use std::env;
 use std::path::Path;
@@ -23,6 +23,16 @@ pub(crate) fn rabbitmq() -> Result<()> {
         return Err(missing.context("nothing to install RabbitMQ with: neither apt-get nor brew"));
     }
     broker::find_server().context("RabbitMQ was installed, but cannot be found").map(drop)
+}
+
+/// Installs debootstrap, unless it is there.
+pub(crate) fn debootstrap() -> Result<()> {
+    if on_path("debootstrap") {
+        return Ok(());
+    }
+    ensure!(on_path("apt-get"), "nothing to install debootstrap with: there is no apt-get");
+    apt_get(&["update"])?;
+    apt_get(&["install", "-y", "--no-install-recommends", "debootstrap", "debian-archive-keyring"])
 }
 
 fn apt_get(args: &[&str]) -> Result<()> {
@@ -52,7 +62,8 @@ fn describe(command: &Command) -> String {
     words.join(std::ffi::OsStr::new(" ")).to_string_lossy().into_owned()
 }
 
-fn on_path(program: &str) -> bool {
+/// Whether there is a program of this name.
+pub(crate) fn on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).map(|folder| folder.join(program)).any(|file| Path::is_file(&file))
 }

@@ -7,6 +7,8 @@ mod exchanges;
 mod faults;
 mod install;
 mod interrupt;
+mod matrix;
+mod page;
 mod programs;
 mod say;
 mod smoke;
@@ -54,12 +56,19 @@ enum Command {
         #[arg(long, value_name = "ROW")]
         only: Vec<u32>,
     },
+    /// Run everything against RabbitMQ 3.8 to 4.3 and write what passed into docs/versions.md
+    ///
+    /// The tests of each crate, the fault suite and the full smoke run, against the RabbitMQ of four Debian
+    /// releases, and once more with what RabbitMQ 4.3 refuses by default. The releases are installed under
+    /// target/debian with debootstrap, once, which takes root, the network and 2 GB.
+    Matrix(matrix::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Demo { install } => demo::demo(install),
         Command::Faults { only } => faults::faults(&only),
+        Command::Matrix(args) => matrix::matrix(&args),
         Command::Test { install, args } => test::test(install, &args),
     };
     result.unwrap_or_else(|error| {

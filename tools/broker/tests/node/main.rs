@@ -3,6 +3,8 @@
 mod faults;
 mod leftovers;
 mod program;
+#[cfg(target_os = "linux")]
+mod root;
 mod sharing;
 mod support;
 mod tls;
