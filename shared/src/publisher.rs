@@ -209,7 +209,10 @@ impl Publisher {
         };
         let outcomes = self.settle(&reserved, Window::new(messages), end).await;
         if outcomes.iter().all(|outcome| outcome.unsettled().is_none()) {
-            self.lock(&self.idle).push(reserved);
+            match is_refusing(&outcomes) {
+                true => reserved.close().await,
+                false => self.lock(&self.idle).push(reserved),
+            }
         }
         outcomes
     }
@@ -223,7 +226,11 @@ impl Publisher {
                 let Ok(Ok(_place)) = timeout_at(end, reserved.places.acquire()).await else {
                     return vec![Outcome::NotSent(self.late("have its turn"))];
                 };
-                self.settle(&reserved, Window::among_others(messages), end).await
+                let outcomes = self.settle(&reserved, Window::among_others(messages), end).await;
+                if is_refusing(&outcomes) {
+                    self.together.lock().await.take_if(|kept| Arc::ptr_eq(kept, &reserved));
+                }
+                outcomes
             }
             Err(error) => vec![Outcome::NotSent(error)],
         }
@@ -320,7 +327,7 @@ impl Publisher {
         let mut since = self.lock(&self.nacked_since);
         if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Confirmed)) {
             *since = None;
-        } else if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Nacked)) {
+        } else if is_refusing(outcomes) {
             since.get_or_insert_with(Instant::now);
         }
         since.map_or(Duration::ZERO, |since| since.elapsed())
@@ -448,6 +455,12 @@ impl Publisher {
         // A panic elsewhere cannot leave a list of channels, or a time, half changed.
         kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the channel had better be replaced: where a quorum queue's leader died, RabbitMQ 3 may nack on a channel
+/// for ever that another channel would have confirmed.
+fn is_refusing(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().any(|outcome| matches!(outcome, Outcome::Nacked))
 }
 
 /// The outcome of a window of one message.

@@ -17,7 +17,7 @@ use crate::ports::{self, Block};
 use crate::vm::Vm;
 
 /// How often a start is tried when somebody takes a port between its choice and its use.
-const ATTEMPTS: u32 = 3;
+pub(crate) const ATTEMPTS: u32 = 3;
 
 /// What a node is to have, before it starts.
 #[derive(Clone, Debug)]
@@ -25,12 +25,13 @@ pub struct Builder {
     plugins: Vec<String>,
     lines: Vec<String>,
     management: bool,
-    port: Option<u16>,
-    management_port: Option<u16>,
+    pub(crate) port: Option<u16>,
+    pub(crate) management_port: Option<u16>,
     plain: bool,
     tls: Option<Certificates>,
+    tls_by_config: bool,
     tls_port: Option<u16>,
-    cancelled: Arc<AtomicBool>,
+    pub(crate) cancelled: Arc<AtomicBool>,
 }
 
 impl Default for Builder {
@@ -43,6 +44,7 @@ impl Default for Builder {
             management_port: None,
             plain: true,
             tls: None,
+            tls_by_config: false,
             tls_port: None,
             cancelled: Arc::default(),
         }
@@ -85,6 +87,12 @@ impl Builder {
     /// authority, and may log in by it (EXTERNAL; its common name is the user).
     pub fn tls(mut self, certificates: &Certificates) -> Builder {
         self.tls = Some(certificates.clone());
+        self
+    }
+
+    /// Says that the lines given to [`Builder::config`] make it listen with TLS, at [`Builder::tls_port`].
+    pub fn tls_by_config(mut self) -> Builder {
+        self.tls_by_config = true;
         self
     }
 
@@ -144,7 +152,7 @@ impl Builder {
             return Ok(None);
         };
         // From here on an error ends the processes: they belong to a value that is dropped.
-        let mut processes = Processes { vm: None, epmd, guard };
+        let mut processes = Processes { vm: None, epmd: Arc::new(epmd), guard };
         let vm = Vm::start(&place, &mut processes.guard, &[processes.epmd.id()])?;
         processes.vm = Some(vm);
         let node = Node::running(place, processes);
@@ -155,11 +163,12 @@ impl Builder {
         }
     }
 
-    fn listeners(&self) -> Listeners {
-        Listeners { plain: self.plain, tls: self.tls.is_some(), management: self.management }
+    pub(crate) fn listeners(&self) -> Listeners {
+        let tls = self.tls.is_some() || self.tls_by_config;
+        Listeners { plain: self.plain, tls, management: self.management }
     }
 
-    fn write_files(&self, place: &Place) -> Result<()> {
+    pub(crate) fn write_files(&self, place: &Place) -> Result<()> {
         let mut plugins = self.plugins.clone();
         if self.management {
             plugins.push("rabbitmq_management".to_owned());
@@ -171,7 +180,7 @@ impl Builder {
         plugins.sort();
         plugins.dedup();
         fs::write(place.file("enabled_plugins"), format!("[{}].\n", plugins.join(",")))?;
-        fs::write(place.file("advanced.config"), settings(place))?;
+        fs::write(place.file("advanced.config"), settings(place, self.tls.is_some()))?;
         fs::create_dir(place.file("conf.d"))?;
         if !self.lines.is_empty() {
             fs::write(place.file("rabbitmq.conf"), self.lines.join("\n") + "\n")?;
@@ -181,10 +190,10 @@ impl Builder {
 }
 
 /// This crate's own settings, as Erlang terms: without a `rabbitmq.conf` to translate a node starts faster.
-fn settings(place: &Place) -> String {
+fn settings(place: &Place, tls: bool) -> String {
     let traces = quoted(&place.file("traces"));
     let management = place.ports.management;
-    let listeners = listener_settings(place);
+    let listeners = listener_settings(place, tls);
     format!(
         r#"%% coding: utf-8
 [
@@ -206,12 +215,12 @@ fn settings(place: &Place) -> String {
 }
 
 /// The settings of the application `rabbit` for its listeners, each with a comma.
-fn listener_settings(place: &Place) -> String {
+fn listener_settings(place: &Place, tls: bool) -> String {
     let mut settings = String::new();
     if !place.listeners.plain {
         settings.push_str("\n   {tcp_listeners, []},");
     }
-    if place.listeners.tls {
+    if tls {
         let files = CertificateFiles::in_folder(&place.file("tls"));
         settings.push_str(&format!(
             r#"

@@ -1,12 +1,15 @@
 //! The workspace's own commands. `cargo xtask demo` shows the programs at work, `cargo xtask test` checks
 //! everything that CI checks.
 
+mod browser;
+mod certs;
 mod choose_broker;
 mod demo;
 mod exchanges;
 mod faults;
 mod install;
 mod interrupt;
+mod pictures;
 mod programs;
 mod say;
 mod smoke;
@@ -15,6 +18,7 @@ mod test;
 mod visit;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -48,6 +52,20 @@ enum Command {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Make certificates for TLS between a broker and clients on this machine
+    ///
+    /// `cargo run -p broker -- --tls` and the profile `tls` of docker-compose.yml use them.
+    Certs {
+        /// Where to write them, replacing those that are there
+        #[arg(long, value_name = "FOLDER", default_value = "cert")]
+        folder: PathBuf,
+
+        /// How long they are valid
+        #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+    },
+    /// Take the pictures of the management page anew, with Chromium
+    Pictures,
     /// Put striker and keeper through every fault, at length, and write what was seen into their page
     Faults {
         /// Only this row (may be given several times); its line is printed, the page stays as it is
@@ -58,8 +76,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
+        Command::Certs { folder, days } => certs::certs(&folder, days),
         Command::Demo { install } => demo::demo(install),
         Command::Faults { only } => faults::faults(&only),
+        Command::Pictures => pictures::pictures(),
         Command::Test { install, args } => test::test(install, &args),
     };
     result.unwrap_or_else(|error| {
