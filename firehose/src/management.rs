@@ -59,7 +59,7 @@ pub struct Management {
 }
 
 impl Management {
-    /// The API at `url`, by default on port 15672 of the broker's host, with the broker's user and password.
+    /// The API at `url`, by default on port 15672 of the broker's first host, with the broker's user and password.
     ///
     /// # Errors
     /// [`Error::Usage`] if the URL is not of the kind `http://host:15672`.
@@ -183,9 +183,10 @@ fn checked(url: &str) -> Result<String> {
 }
 
 fn default_url(endpoint: &Endpoint) -> String {
-    let address = endpoint.address();
-    let host = address.rsplit_once(':').map_or(&*address, |(host, _)| host);
-    format!("http://{host}:{PORT}")
+    match endpoint.host() {
+        host if host.contains(':') => format!("http://[{host}]:{PORT}"),
+        host => format!("http://{host}:{PORT}"),
+    }
 }
 
 /// Base64 with padding, for the login of HTTP.
@@ -231,6 +232,7 @@ mod tests {
             ("amqp://localhost", "http://localhost:15672"),
             ("amqps://broker.example:5671/x", "http://broker.example:15672"),
             ("amqp://[::1]", "http://[::1]:15672"),
+            ("amqp://one:5672,two:5673/x", "http://one:15672"),
         ] {
             assert_eq!(default_url(&Endpoint::parse(url).unwrap()), management);
         }

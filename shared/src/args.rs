@@ -12,7 +12,7 @@ use crate::{Endpoint, Error, Result, RetryPolicy, TlsFiles};
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Connection")]
 pub struct ConnectionArgs {
-    /// The broker: amqp://user:password@host:port/vhost, or amqps:// for TLS
+    /// The broker: amqp://user:password@host:port/vhost, or amqps:// for TLS; of a cluster, host:port,host:port
     #[arg(
         long,
         env = "AMQP_URL",

@@ -64,7 +64,9 @@ impl Connection {
         let (state, state_seen) = watch::channel(State::Connecting);
         let closing = shutdown.closing();
         let supervisor = Supervisor {
-            endpoint: Arc::new(endpoint),
+            hosts: endpoint.each().map(Arc::new).collect(),
+            turn: 0,
+            endpoint,
             name: name.into(),
             wait,
             retry,
@@ -148,7 +150,11 @@ impl Connection {
 
 /// Owns the lapin connection: the task behind every [`Connection`].
 struct Supervisor {
-    endpoint: Arc<Endpoint>,
+    endpoint: Endpoint,
+    /// The hosts of the endpoint, tried in turn.
+    hosts: Vec<Arc<Endpoint>>,
+    /// Whose turn it is, or who has it.
+    turn: usize,
     name: Arc<str>,
     wait: Duration,
     retry: RetryPolicy,
@@ -159,10 +165,11 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    async fn run(self) {
+    async fn run(mut self) {
+        let closing = self.closing.clone();
         let cause = tokio::select! {
             cause = self.keep_connected() => cause,
-            () = self.closing.cancelled() => Error::Stopped,
+            () = closing.cancelled() => Error::Stopped,
         };
         let last = self.link.borrow().clone();
         if let Availability::Up(link) = last {
@@ -176,20 +183,26 @@ impl Supervisor {
     }
 
     /// Dials and watches until there is no point in it any more; why.
-    async fn keep_connected(&self) -> Error {
+    async fn keep_connected(&mut self) -> Error {
         let mut generation = 0;
         let mut backoff = Backoff::new(self.retry);
         let mut failing_since = Instant::now();
+        let mut refusals = 0;
         loop {
             let limit = match generation {
-                0 => self.wait.saturating_sub(failing_since.elapsed()).max(LEAST_DIAL),
+                // What is left is shared out among the hosts whose turn has not come yet.
+                0 => {
+                    let left = self.wait.saturating_sub(failing_since.elapsed());
+                    (left / (self.hosts.len() - self.turn) as u32).max(LEAST_DIAL)
+                }
                 _ => Duration::MAX,
             };
             let limit = limit.min(self.endpoint.connect_deadline());
             let mut lasted = false;
-            let error = match dial(&self.endpoint, &self.name, generation + 1, limit).await {
+            let error = match dial(&self.hosts[self.turn], &self.name, generation + 1, limit).await {
                 Ok(link) => {
                     generation += 1;
+                    refusals = 0;
                     let since = Instant::now();
                     self.announce(State::Up { generation });
                     self.link.send_replace(Availability::Up(link.clone()));
@@ -197,15 +210,26 @@ impl Supervisor {
                     lasted = since.elapsed() >= STABLE;
                     Error::Lost(cause)
                 }
-                Err(error) if error.is_transient(false) => error,
-                Err(error) => return error,
+                Err(error) if error.is_transient(false) => {
+                    refusals = 0;
+                    error
+                }
+                // One node's certificate may have expired; what all of them refuse, they refuse for good.
+                Err(error) => {
+                    refusals += 1;
+                    if refusals == self.hosts.len() {
+                        return error;
+                    }
+                    error
+                }
             };
+            self.turn = (self.turn + 1) % self.hosts.len();
             if lasted {
                 failing_since = Instant::now();
             }
             let pause = match generation {
-                // The first connection has a time limit instead of a number of attempts.
-                0 => backoff.failed_unless_over(failing_since.elapsed() >= self.wait),
+                // The first connection has a time limit instead of a number of attempts, and tries every host.
+                0 => backoff.failed_unless_over(self.turn == 0 && failing_since.elapsed() >= self.wait),
                 _ if lasted => Some(backoff.lost()),
                 _ => backoff.failed(),
             };
@@ -249,6 +273,9 @@ impl Supervisor {
             }
             (State::Blocked { .. }, State::Up { .. }) => {
                 tracing::info!("{name}: the broker takes messages again");
+            }
+            (_, State::Up { .. }) if self.hosts.len() > 1 => {
+                tracing::info!("{name}: {state} to {}", self.hosts[self.turn].address());
             }
             (_, State::Up { .. }) => tracing::info!("{name}: {state}"),
             (State::Reconnecting { .. }, State::Reconnecting { .. }) => tracing::debug!("{name}: {state}"),

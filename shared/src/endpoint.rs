@@ -1,6 +1,7 @@
 //! Where the broker is and who asks: an AMQP URL taken apart, checked, and never shown with its password.
 
 use std::fmt;
+use std::iter::once;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,9 +36,14 @@ pub struct TlsFiles {
 }
 
 /// A broker's address, the login for it, and how to reach it. `Display` leaves the password out.
+///
+/// A cluster has several hosts, and the same login, vhost and certificates for all of them.
 #[derive(Clone)]
 pub struct Endpoint {
+    /// With the first host.
     uri: AMQPUri,
+    /// The hosts and ports that follow it in the URL.
+    others: Vec<(String, u16)>,
     tls: OwnedTLSConfig,
     connect_deadline: Duration,
 }
@@ -46,18 +52,32 @@ impl Endpoint {
     /// Takes an `amqp://` or `amqps://` URL apart.
     ///
     /// User, password and vhost are percent-decoded; no path and a lone `/` both mean the vhost `/`; an
-    /// IPv6 address stands in brackets. Known parameters are `heartbeat` (s), `frame_max` (bytes),
+    /// IPv6 address stands in brackets; several hosts, each with its port, are separated by commas, as in
+    /// `amqp://user:password@a:5672,b:5673/vhost`. Known parameters are `heartbeat` (s), `frame_max` (bytes),
     /// `channel_max`, `connection_timeout` (ms) and `auth_mechanism`.
     ///
     /// # Errors
     /// [`Error::Usage`] says in one line what is wrong, without the URL's password.
     pub fn parse(url: &str) -> Result<Self> {
+        if url.matches("://").count() > 1 {
+            return Err(Error::usage(
+                "the broker URL holds several URLs: write one with several hosts, \
+                 amqp://user:password@a:5672,b:5673/vhost",
+            ));
+        }
         if hides_a_password(url) {
             return Err(Error::usage(
                 "the broker URL has an '@' behind a '/', '?' or '#': inside the user or password, write %2f for /, \
                  %3f for ?, %23 for # and %40 for @",
             ));
         }
+        let mut hosts = one_url_a_host(url).into_iter().map(|url| Self::with_one_host(&url));
+        let first = hosts.next().unwrap_or_else(|| Self::with_one_host(url))?;
+        let others = hosts.map(|other| other.map(|other| (other.host().to_owned(), other.port())));
+        Ok(Self { others: others.collect::<Result<_>>()?, ..first })
+    }
+
+    fn with_one_host(url: &str) -> Result<Self> {
         let url = Url::parse(url).map_err(|error| {
             Error::usage(format!(
                 "the broker URL cannot be read ({error}): write amqp://user:password@host:5672/vhost, \
@@ -94,7 +114,7 @@ impl Endpoint {
         let (query, connect_deadline) = parameters(&url)?;
         let uri =
             AMQPUri { scheme, authority: AMQPAuthority { userinfo, host, port }, vhost: vhost(&url)?, query };
-        Ok(Self { uri, tls: OwnedTLSConfig::default(), connect_deadline })
+        Ok(Self { uri, others: Vec::new(), tls: OwnedTLSConfig::default(), connect_deadline })
     }
 
     /// The broker that a [`Configuration`]'s plain fields name.
@@ -114,7 +134,8 @@ impl Endpoint {
         let userinfo = AMQPUserInfo { username: fields.user.clone(), password: fields.password.clone() };
         let authority = AMQPAuthority { userinfo, host: fields.host.clone(), port };
         let uri = AMQPUri { scheme, authority, vhost: vhost.to_owned(), query: default_query() };
-        Ok(Self { uri, tls: OwnedTLSConfig::default(), connect_deadline: CONNECT_DEADLINE })
+        let tls = OwnedTLSConfig::default();
+        Ok(Self { uri, others: Vec::new(), tls, connect_deadline: CONNECT_DEADLINE })
     }
 
     /// Reads the files for TLS, so that a wrong one is named before anything connects.
@@ -158,20 +179,36 @@ impl Endpoint {
         Ok(self)
     }
 
-    /// `host:port`, an IPv6 address in brackets.
+    /// `host:port`, an IPv6 address in brackets; of several hosts all, separated by commas.
     #[must_use]
     pub fn address(&self) -> String {
-        let AMQPAuthority { host, port, .. } = &self.uri.authority;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        let address = |(host, port): (&str, u16)| match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        };
+        self.hosts().map(address).collect::<Vec<_>>().join(",")
     }
 
-    /// The host, an IPv6 address without brackets.
+    /// An endpoint for each host, in the order of the URL.
+    pub fn each(&self) -> impl Iterator<Item = Self> {
+        self.hosts().map(|(host, port)| {
+            let mut one = Self { others: Vec::new(), ..self.clone() };
+            (one.uri.authority.host, one.uri.authority.port) = (host.to_owned(), port);
+            one
+        })
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = (&str, u16)> {
+        once((self.host(), self.port())).chain(self.others.iter().map(|(host, port)| (&**host, *port)))
+    }
+
+    /// The first host, an IPv6 address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.uri.authority.host
     }
 
-    /// The port.
+    /// The port of the first host.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.uri.authority.port
@@ -236,6 +273,16 @@ impl fmt::Debug for Endpoint {
 fn hides_a_password(url: &str) -> bool {
     let behind_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     behind_scheme.split_once(['/', '?', '#']).is_some_and(|(_, rest)| rest.contains('@'))
+}
+
+/// A URL with several hosts as one URL for each.
+fn one_url_a_host(url: &str) -> Vec<String> {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
+    // A comma may be part of the password as well.
+    let hosts = url[start..end].rfind('@').map_or(start, |at| start + at + 1);
+    let one = |host| format!("{}{host}{}", &url[..hosts], &url[end..]);
+    url[hosts..end].split(',').map(one).collect()
 }
 
 fn decode(part: &str, text: &str) -> Result<String> {
@@ -356,6 +403,21 @@ mod tests {
     }
 
     #[test]
+    fn several_hosts_share_everything_else() {
+        let endpoint = Endpoint::parse("amqp://u:a,b@one,[::1]:5673,10.0.0.3:5674/shop?heartbeat=3").unwrap();
+        assert_eq!(endpoint.to_string(), "amqp://u@one:5672,[::1]:5673,10.0.0.3:5674/shop");
+        let each: Vec<_> = endpoint.each().collect();
+        let addresses: Vec<_> = each.iter().map(Endpoint::address).collect();
+        assert_eq!(addresses, ["one:5672", "[::1]:5673", "10.0.0.3:5674"]);
+        for one in &each {
+            assert_eq!((one.password(), one.vhost(), one.uri().query.heartbeat), ("a,b", "shop", Some(3)));
+        }
+        let tls = Endpoint::parse("amqps://one,two:5681").unwrap();
+        assert_eq!(tls.to_string(), "amqps://guest@one:5671,two:5681/%2F");
+        assert_eq!(Endpoint::parse("amqp://one").unwrap().each().count(), 1);
+    }
+
+    #[test]
     fn user_and_password_are_decoded_and_the_password_is_never_shown() {
         let endpoint = Endpoint::parse("amqp://a%40b:s%2fcr%23t@localhost/%2f").unwrap();
         assert_eq!(endpoint.user(), "a@b");
@@ -384,6 +446,9 @@ mod tests {
             ("amqp://user:secret@localhost?auth_mechanism=x", "auth_mechanism=x"),
             ("amqp://user:secret%ff@localhost", "not UTF-8"),
             ("amqp://user:secret@localhost/#x", "%23"),
+            ("amqp://user:secret@one,/v", "empty host"),
+            ("amqp://user:secret@one,two:99999", "cannot be read"),
+            ("amqp://user:secret@one/v,amqp://user:secret@two/v", "amqp://user:password@a:5672,b:5673/vhost"),
         ] {
             let Err(Error::Usage(line)) = Endpoint::parse(url) else { panic!("{url} was taken") };
             assert!(line.contains(word), "{url}: {line}");

@@ -73,11 +73,22 @@ pub(crate) struct Tls {
     pub(crate) days_left: i64,
 }
 
-/// Connects and, if the URL asks for it, speaks TLS. Tries all addresses of the host.
+/// Connects and, if the URL asks for it, speaks TLS. Tries all hosts of the URL and all addresses of each.
 ///
 /// # Errors
-/// Whatever the network or the handshake came to.
+/// Whatever the network or the handshake came to; of several hosts, with the last one.
 pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<impl Stream + use<>> {
+    let mut result = Err(io::ErrorKind::NotConnected.into());
+    for host in endpoint.each() {
+        result = connect_to_host(&host).await;
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+async fn connect_to_host(endpoint: &Endpoint) -> io::Result<impl Stream + use<>> {
     let (host, port) = (endpoint.host(), endpoint.port());
     let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
     let runtime = lapin::runtime::default_runtime().map_err(io::Error::other)?;

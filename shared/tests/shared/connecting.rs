@@ -1,5 +1,6 @@
 //! The first connection: what is waited for, what ends it at once, and what each line says.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -102,6 +103,66 @@ async fn a_peer_that_says_nothing_is_given_up_and_explained() {
 async fn the_source_documents_url_with_its_trailing_slash_means_the_default_vhost() -> Result<()> {
     let url = format!("amqp://guest:guest@localhost:{}/", broker::node().port());
     Connection::open(&ConnectionArgs::for_url(url), "slash", &Shutdown::new()).await?;
+    Ok(())
+}
+
+/// A URL with both ports as its hosts.
+fn two_hosts(first: u16, second: u16, url: &str) -> String {
+    url_at(first, url).replace(&format!(":{first}/"), &format!(":{first},localhost:{second}/"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_hosts_the_next_is_tried_when_one_fails_or_is_lost() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let node = || Relay::start(("127.0.0.1", broker::node().port()));
+    let (first, second) = (node()?, node()?);
+    first.refuse(true);
+    let args = ConnectionArgs::for_url(two_hosts(first.port(), second.port(), &vhost.url()));
+    let connection = within(Connection::open(&args, "several", &Shutdown::new())).await?;
+    assert_eq!((first.connections(), second.connections()), (0, 1));
+
+    first.refuse(false);
+    second.refuse(true);
+    second.cut();
+    let again = |state: &State| matches!(state, State::Up { generation: 2 });
+    within(connection.state().wait_for(again)).await?;
+    assert_eq!((first.connections(), second.connections()), (1, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_host_leaves_time_for_the_others() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let silent = silent_peer();
+    let url = two_hosts(silent.port(), broker::node().port(), &vhost.url());
+    let args = ConnectionArgs::for_url(url).with_wait(Duration::from_secs(2));
+    let start = Instant::now();
+    within(Connection::open(&args, "patient", &Shutdown::new())).await?;
+    assert!(start.elapsed() >= Duration::from_secs(1), "half of the time is the first host's");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_host_refuses_another_may_grant_and_what_all_refuse_ends_it() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let node = || Relay::start(("127.0.0.1", broker::node().port()));
+    let (first, second) = (node()?, node()?);
+    let wrong = two_hosts(first.port(), second.port(), &vhost.url()).replace("guest:guest", "guest:wrong");
+    let line = refused(&ConnectionArgs::for_url(wrong)).await.explain();
+    assert!(line.contains("rabbitmqctl change_password guest") && !line.contains(":wrong"), "{line}");
+    assert_eq!((first.accepted(), second.accepted()), (1, 1));
+
+    // It answers, but not as a broker: no use to try that again, were it alone.
+    let web = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = web.local_addr()?.port();
+    std::thread::spawn(move || -> std::io::Result<()> {
+        for client in web.incoming() {
+            client?.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")?;
+        }
+        Ok(())
+    });
+    let args = ConnectionArgs::for_url(two_hosts(port, second.port(), &vhost.url()));
+    within(Connection::open(&args, "other", &Shutdown::new())).await?;
     Ok(())
 }
 

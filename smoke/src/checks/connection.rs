@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lapin::options::BasicGetOptions;
 use shared::{Deadline, Error, QueueType, Result};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::check::{Check, Finding, Group, Stop, fault, pass};
@@ -106,8 +107,17 @@ async fn until_up<T>(trial: &Trial, attempt: impl AsyncFn() -> io::Result<T>) ->
 async fn tcp(trial: Trial) -> Result<Finding> {
     trial.step("connect");
     let endpoint = &trial.run().endpoint;
-    let address = (endpoint.host(), endpoint.port());
-    let stream = until_up(&trial, async || tokio::net::TcpStream::connect(address).await).await?;
+    let connect = async || {
+        let mut result = Err(io::ErrorKind::NotConnected.into());
+        for host in endpoint.each() {
+            result = TcpStream::connect((host.host(), host.port())).await;
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    };
+    let stream = until_up(&trial, connect).await?;
     let peer = stream.peer_addr().map(|peer| peer.to_string());
     pass(peer.unwrap_or_else(|_| endpoint.address()))
 }

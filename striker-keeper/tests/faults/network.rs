@@ -255,6 +255,37 @@ fn fault_26_rubbish_and_sizes() -> Result<()> {
     })
 }
 
+#[test]
+fn fault_33_several_addresses() -> Result<()> {
+    row(33, "the broker has two addresses, and now one, now the other cannot be reached", |row| {
+        let stage = Stage::new()?;
+        let relays = [stage.relay()?, stage.relay()?];
+        let [first, second] = [relays[0].port(), relays[1].port()];
+        let url =
+            stage.url_at(first).replace(&format!(":{first}/"), &format!(":{first},localhost:{second}/"));
+        let keeper = stage.start_keeper(&url, &[])?;
+        let striker = stage.striker(&url, &["--rate", "200"]).start();
+        keeper.catch.wait_for(5, LIMIT)?;
+        for change in 0..scale(4, 40) {
+            sleep(STABLE);
+            let [gone, there] = [&relays[change % 2], &relays[(change + 1) % 2]];
+            ensure!(gone.connections() == 2 && there.connections() == 0, "both are at one address");
+            let starts = keeper.catch.starts();
+            let since = Instant::now();
+            there.refuse(false);
+            gone.refuse(true);
+            gone.cut();
+            row.recoveries.push(after(since, keeper.catch.wait_for_return(starts, LIMIT)?));
+            there.wait_for_connections(2, LIMIT);
+        }
+        stage.expect_keeper(1)?;
+        striker.terminate();
+        stage.finish(row, striker, keeper)?;
+        row.seen = "connected at the other address each time".to_owned();
+        Ok(())
+    })
+}
+
 /// A relay that mixes rubbish into its first connection, and none into later ones; its port. Its threads
 /// end with the process.
 fn rubbish(broker: u16, direction: Direction) -> Result<u16> {

@@ -87,7 +87,8 @@ fn fault_17_full_queue() -> Result<()> {
         let queue = stage.vhost.queue("full")?.unwrap_or_default();
         ensure!(queue["messages"] == 1, "{queue}");
         row.seen =
-            "*nacked*, never called confirmed; exit code 1, and a line that says where to look".to_owned();
+            "sent again for 5 s, then *nacked*, never called confirmed; exit code 1, and a line that says where to look"
+                .to_owned();
         Ok(())
     })
 }

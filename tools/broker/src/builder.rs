@@ -19,7 +19,7 @@ use crate::root;
 use crate::vm::Vm;
 
 /// How often a start is tried when somebody takes a port between its choice and its use.
-const ATTEMPTS: u32 = 3;
+pub(crate) const ATTEMPTS: u32 = 3;
 
 /// The variable that holds lines for the `rabbitmq.conf` of every node, so that a whole test run has them.
 pub const CONFIG: &str = "BROKER_CONFIG";
@@ -31,12 +31,13 @@ pub struct Builder {
     plugins: Vec<String>,
     lines: Vec<String>,
     management: bool,
-    port: Option<u16>,
-    management_port: Option<u16>,
+    pub(crate) port: Option<u16>,
+    pub(crate) management_port: Option<u16>,
     plain: bool,
     tls: Option<Certificates>,
+    tls_by_config: bool,
     tls_port: Option<u16>,
-    cancelled: Arc<AtomicBool>,
+    pub(crate) cancelled: Arc<AtomicBool>,
 }
 
 impl Default for Builder {
@@ -50,6 +51,7 @@ impl Default for Builder {
             management_port: None,
             plain: true,
             tls: None,
+            tls_by_config: false,
             tls_port: None,
             cancelled: Arc::default(),
         }
@@ -106,6 +108,12 @@ impl Builder {
         self
     }
 
+    /// Says that the lines given to [`Builder::config`] make it listen with TLS, at [`Builder::tls_port`].
+    pub fn tls_by_config(mut self) -> Builder {
+        self.tls_by_config = true;
+        self
+    }
+
     /// The port for TLS, instead of a free one. [`Builder::start`] fails if it is taken.
     pub fn tls_port(mut self, port: u16) -> Builder {
         self.tls_port = Some(port);
@@ -129,7 +137,7 @@ impl Builder {
     /// If there is no RabbitMQ on this machine the error lists the ways to get one; if the node ends early
     /// the error shows the last lines of its output.
     pub fn start(self) -> Result<Node> {
-        let server = self.root.as_deref().map_or_else(find_server, find_in)?;
+        let server = self.server()?;
         let listeners = self.listeners();
         ensure!(listeners.plain || listeners.tls, "a node without AMQP: neither with TLS nor without");
         let chosen = [
@@ -163,7 +171,7 @@ impl Builder {
             return Ok(None);
         };
         // From here on an error ends the processes: they belong to a value that is dropped.
-        let mut processes = Processes { vm: None, epmd, guard };
+        let mut processes = Processes { vm: None, epmd: Arc::new(epmd), guard };
         let vm = Vm::start(&place, &mut processes.guard, &[processes.epmd.id()])?;
         processes.vm = Some(vm);
         let node = Node::running(place, processes);
@@ -174,11 +182,17 @@ impl Builder {
         }
     }
 
-    fn listeners(&self) -> Listeners {
-        Listeners { plain: self.plain, tls: self.tls.is_some(), management: self.management }
+    /// What to start: the RabbitMQ of the chosen folder, or the one that is installed.
+    pub(crate) fn server(&self) -> Result<Server> {
+        self.root.as_deref().map_or_else(find_server, find_in)
     }
 
-    fn write_files(&self, place: &Place) -> Result<()> {
+    pub(crate) fn listeners(&self) -> Listeners {
+        let tls = self.tls.is_some() || self.tls_by_config;
+        Listeners { plain: self.plain, tls, management: self.management }
+    }
+
+    pub(crate) fn write_files(&self, place: &Place) -> Result<()> {
         let mut plugins = self.plugins.clone();
         if self.management {
             plugins.push("rabbitmq_management".to_owned());
@@ -190,7 +204,7 @@ impl Builder {
         plugins.sort();
         plugins.dedup();
         fs::write(place.file("enabled_plugins"), format!("[{}].\n", plugins.join(",")))?;
-        fs::write(place.file("advanced.config"), settings(place))?;
+        fs::write(place.file("advanced.config"), settings(place, self.tls.is_some()))?;
         fs::create_dir(place.file("conf.d"))?;
         if !self.lines.is_empty() {
             fs::write(place.file("rabbitmq.conf"), self.lines.join("\n") + "\n")?;
@@ -200,10 +214,10 @@ impl Builder {
 }
 
 /// This crate's own settings, as Erlang terms: without a `rabbitmq.conf` to translate a node starts faster.
-fn settings(place: &Place) -> String {
+fn settings(place: &Place, tls: bool) -> String {
     let traces = quoted(&place.file("traces"));
     let management = place.ports.management;
-    let listeners = listener_settings(place);
+    let listeners = listener_settings(place, tls);
     format!(
         r#"%% coding: utf-8
 [
@@ -225,12 +239,12 @@ fn settings(place: &Place) -> String {
 }
 
 /// The settings of the application `rabbit` for its listeners, each with a comma.
-fn listener_settings(place: &Place) -> String {
+fn listener_settings(place: &Place, tls: bool) -> String {
     let mut settings = String::new();
     if !place.listeners.plain {
         settings.push_str("\n   {tcp_listeners, []},");
     }
-    if place.listeners.tls {
+    if tls {
         let files = CertificateFiles::in_folder(&place.file("tls"));
         settings.push_str(&format!(
             r#"

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -152,7 +153,7 @@ impl Certificates {
     /// keys too: a broker in a container runs as another user.
     pub fn write(&self, folder: &Path) -> Result<CertificateFiles> {
         let files = CertificateFiles::in_folder(folder);
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        make_readable_folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         for (file, text) in [
             (&files.ca_certificate, &self.ca_certificate),
             (&files.server_certificate, &self.server.certificate),
@@ -178,9 +179,17 @@ impl Certificates {
     }
 }
 
+/// One that is there already stays as it is.
+fn make_readable_folder(folder: &Path) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+}
+
 /// Whatever the file mode creation mask of this process says.
 fn write_readable(file: &Path, text: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
     fs::write(file, text)?;
     fs::set_permissions(file, fs::Permissions::from_mode(0o644))
 }
@@ -215,8 +224,6 @@ impl CertificateFiles {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -226,6 +233,7 @@ mod tests {
         let certificates = Certificates::for_days(3).unwrap();
         let files = certificates.write(&cert).unwrap();
         let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&cert), 0o755);
         assert_eq!(mode(&files.server_key), 0o644);
         assert_eq!(mode(&files.client_key), 0o644);
         let read = Certificates::read(&cert).unwrap();

@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Time for one answer. Another program that has the port may give none.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// A running name service.
+/// A running name service. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Epmd {
     child: Child,
@@ -42,7 +42,7 @@ impl Epmd {
         let mut epmd = Epmd { child, port };
         guard.watch(&[epmd.id()])?;
         input.write_all(b"start\n").context("cannot start epmd")?;
-        let up = wait::until(LIMIT, "epmd to answer", || {
+        let answers = wait::until(LIMIT, "epmd to answer", || {
             if let Some(status) = epmd.child.try_wait()? {
                 if status.code() == Some(127) {
                     bail!("epmd, a part of Erlang, is not on the PATH");
@@ -51,15 +51,9 @@ impl Epmd {
             }
             Ok(epmd.names().is_ok().then_some(true))
         });
-        match up {
-            // An answer may come from the process that has the port, while ours is about to find out.
-            Ok(true) if epmd.child.try_wait()?.is_none() => Ok(Some(epmd)),
-            Ok(_) => Ok(None),
-            Err(error) => {
-                epmd.end();
-                Err(error)
-            }
-        }
+        // An answer may come from the process that has the port, while ours is about to find out.
+        let up = answers? && epmd.child.try_wait()?.is_none();
+        Ok(up.then_some(epmd))
     }
 
     /// The process id.
@@ -76,11 +70,6 @@ impl Epmd {
         })
     }
 
-    /// Kills it and waits for its end.
-    pub(crate) fn end(&mut self) {
-        end(&mut self.child);
-    }
-
     /// The list of registered nodes, as text (request NAMES_REQ of the protocol of epmd).
     fn names(&self) -> Result<String> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
@@ -95,5 +84,11 @@ impl Epmd {
             }
             _ => bail!("what listens on port {} is not the epmd of the node", self.port),
         }
+    }
+}
+
+impl Drop for Epmd {
+    fn drop(&mut self) {
+        end(&mut self.child);
     }
 }

@@ -7,6 +7,8 @@
 //! Tests that do no harm to the broker share [`node()`] and take a [`Vhost`] each; a test that stops, kills
 //! or pauses a node starts one of its own with [`Node::start`].
 //!
+//! A [`Cluster`] is several nodes that know each other: [`Builder::start_cluster`].
+//!
 //! All calls block, some for seconds. In an asynchronous test that needs its runtime meanwhile, run them on
 //! another thread.
 //!
@@ -19,6 +21,7 @@
 
 mod builder;
 mod certificates;
+mod cluster;
 mod ctl;
 mod epmd;
 mod faults;
@@ -38,6 +41,7 @@ mod wait;
 
 pub use builder::{Builder, CONFIG};
 pub use certificates::{Authority, CertificateFiles, Certificates, Identity};
+pub use cluster::Cluster;
 pub use find::{ROOT, Server, find_server};
 pub use node::Node;
 pub use ports::{free_port, is_free_port};

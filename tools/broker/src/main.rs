@@ -1,5 +1,7 @@
 //! `broker`: a private, throw-away RabbitMQ in the foreground.
 
+mod keep_cluster;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use broker::{Node, free_port, is_free_port};
+use broker::{CertificateFiles, Certificates, Node, free_port, is_free_port};
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -23,7 +25,7 @@ const INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// Port for AMQP [default: 5672, or a free one if that is taken]
+    /// Port for AMQP [default: 5672, with --tls 5671, or a free one if that is taken]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
 
@@ -42,6 +44,18 @@ struct Args {
     /// Line for rabbitmq.conf; can be given several times
     #[arg(long = "config", value_name = "LINE")]
     config: Vec<String>,
+
+    /// Listen with TLS only, and ask every client for a certificate
+    #[arg(long)]
+    tls: bool,
+
+    /// Folder with the certificates for --tls, as `cargo xtask certs` makes them
+    #[arg(long, value_name = "FOLDER", default_value = "cert", requires = "tls")]
+    certs: PathBuf,
+
+    /// Start so many nodes as one cluster, on ports that follow each other
+    #[arg(long, value_name = "NODES", conflicts_with = "tls", value_parser = clap::value_parser!(u16).range(2..=7))]
+    cluster: Option<u16>,
 }
 
 fn main() -> ExitCode {
@@ -56,10 +70,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let stop = stop_flag()?;
-    let mut builder = Node::builder()
-        .port(port_or_default(args.port, 5672)?)
-        .management_port(port_or_default(args.management_port, 15672)?)
-        .cancel_when(stop.clone());
+    let mut builder = Node::builder().cancel_when(stop.clone());
     if let Some(root) = &args.root {
         builder = builder.root(root);
     }
@@ -69,13 +80,26 @@ fn run(args: &Args) -> Result<()> {
     for line in &args.config {
         builder = builder.config(line);
     }
+    if let Some(count) = args.cluster {
+        return keep_cluster::run(builder, count, args.port, args.management_port, &stop);
+    }
+    builder = builder.management_port(port_or_default(args.management_port, 15672)?);
+    builder = if args.tls {
+        let certificates = Certificates::read(&args.certs).context(
+            "no certificates: make them with `cargo xtask certs`, or name their folder with --certs",
+        )?;
+        builder.plain(false).tls(&certificates).tls_port(port_or_default(args.port, 5671)?)
+    } else {
+        builder.port(port_or_default(args.port, 5672)?)
+    };
     println!("# Starting a private RabbitMQ, which takes some seconds.");
     let node = match builder.start() {
         // Interrupted while it started: that is what the user wanted.
         Err(_) if stop.load(Ordering::Relaxed) => return Ok(()),
         started => started?,
     };
-    introduce(&node).context("cannot write to standard output")?;
+    let files = args.tls.then(|| CertificateFiles::in_folder(&args.certs));
+    introduce(&node, files.as_ref()).context("cannot write to standard output")?;
     while !stop.load(Ordering::Relaxed) {
         if !node.is_running() {
             bail!("the node ended by itself");
@@ -105,10 +129,22 @@ fn port_or_default(port: Option<u16>, default: u16) -> Result<u16> {
 }
 
 /// Says where the node is. Each line that starts at the margin can be pasted into a shell.
-fn introduce(node: &Node) -> io::Result<()> {
+fn introduce(node: &Node, tls: Option<&CertificateFiles>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "# RabbitMQ is ready. For the programs, in another terminal:")?;
-    writeln!(out, "export AMQP_URL={}", node.url())?;
+    match tls {
+        None => writeln!(out, "export AMQP_URL={}", node.url())?,
+        Some(files) => {
+            writeln!(out, "export AMQP_URL={}", node.tls_url())?;
+            writeln!(
+                out,
+                "# and for each of them the options\n#   --ca-cert {} --client-cert {} --client-key {}",
+                files.ca_certificate.display(),
+                files.client_certificate.display(),
+                files.client_key.display()
+            )?;
+        }
+    }
     writeln!(out, "# The management page (log in as guest, guest):")?;
     writeln!(out, "{}", node.management_url())?;
     writeln!(out, "# So that the commands of the pages ask this node:")?;

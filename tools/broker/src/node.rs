@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -42,19 +42,13 @@ pub struct Node {
     pub(crate) shared: bool,
 }
 
-/// The processes of a node, in the order in which they have to end.
+/// The processes of a node, in the order in which they have to end, and in which Rust drops them: without its
+/// name service a living node would start one that stays.
 pub(crate) struct Processes {
     pub(crate) vm: Option<Vm>,
-    pub(crate) epmd: Epmd,
+    /// Shared by the nodes of a cluster.
+    pub(crate) epmd: Arc<Epmd>,
     pub(crate) guard: Guard,
-}
-
-impl Drop for Processes {
-    fn drop(&mut self) {
-        // The other way round a living node would start an epmd that stays.
-        self.vm = None;
-        self.epmd.end();
-    }
 }
 
 impl Node {
@@ -155,6 +149,12 @@ impl Node {
     /// A new, empty vhost, on which `guest` may do everything; it is deleted when it is dropped.
     pub fn vhost(&self) -> Result<Vhost<'_>> {
         Vhost::new(self)
+    }
+
+    /// The process id of its virtual machine, for a `kill`; `None` while it does not run, and for an attached
+    /// node.
+    pub fn process_id(&self) -> Option<u32> {
+        lock(self.processes.as_ref()?).vm.as_ref().map(Vm::id)
     }
 
     /// Whether its process runs, paused or not. An attached node counts as running while it answers.

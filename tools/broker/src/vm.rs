@@ -69,6 +69,11 @@ impl Vm {
         Ok(vm)
     }
 
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, or `None` while it runs.
     pub(crate) fn exited(&mut self) -> Result<Option<std::process::ExitStatus>> {
         Ok(self.child.try_wait()?)

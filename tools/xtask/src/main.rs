@@ -1,6 +1,8 @@
 //! The workspace's own commands. `cargo xtask demo` shows the programs at work, `cargo xtask test` checks
 //! everything that CI checks.
 
+mod browser;
+mod certs;
 mod choose_broker;
 mod demo;
 mod exchanges;
@@ -9,6 +11,7 @@ mod install;
 mod interrupt;
 mod matrix;
 mod page;
+mod pictures;
 mod programs;
 mod say;
 mod smoke;
@@ -17,6 +20,7 @@ mod test;
 mod visit;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -50,6 +54,20 @@ enum Command {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Make certificates for TLS between a broker and clients on this machine
+    ///
+    /// `cargo run -p broker -- --tls` and the profile `tls` of docker-compose.yml use them.
+    Certs {
+        /// Where to write them, replacing those that are there
+        #[arg(long, value_name = "FOLDER", default_value = "cert")]
+        folder: PathBuf,
+
+        /// How long they are valid
+        #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+    },
+    /// Take the pictures of the management page anew, with Chromium
+    Pictures,
     /// Put striker and keeper through every fault, at length, and write what was seen into their page
     Faults {
         /// Only this row (may be given several times); its line is printed, the page stays as it is
@@ -66,9 +84,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
+        Command::Certs { folder, days } => certs::certs(&folder, days),
         Command::Demo { install } => demo::demo(install),
         Command::Faults { only } => faults::faults(&only),
         Command::Matrix(args) => matrix::matrix(&args),
+        Command::Pictures => pictures::pictures(),
         Command::Test { install, args } => test::test(install, &args),
     };
     result.unwrap_or_else(|error| {
