@@ -12,6 +12,8 @@ use crate::ttl;
 use crate::x_death::{Reason, XDeath};
 
 const SHORT: Duration = Duration::from_millis(200);
+/// Longer than a slow broker takes to bind the queue and to take a message.
+const EXPIRY: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(30);
 
 pub(super) async fn smaller_ttl(stage: &mut Stage<'_>) -> Result<Vec<String>> {
@@ -32,12 +34,12 @@ pub(super) async fn smaller_ttl(stage: &mut Stage<'_>) -> Result<Vec<String>> {
 }
 
 pub(super) async fn queue_expiry(stage: &mut Stage<'_>) -> Result<Vec<String>> {
-    let expires = ("x-expires", ttl::of_queue(SHORT));
+    let expires = ("x-expires", ttl::of_queue(EXPIRY));
     stage.queue("orders", &[stage.dead_letter_exchange()?, expires]).await?;
     stage.order("orders", "order 1").await?;
     stage.wait_until_gone("orders").await?;
     stage.no_dead_letter().await?;
-    Ok(vec![format!("x-expires={}: the queue is gone, no message was dead-lettered", SHORT.as_millis())])
+    Ok(vec![format!("x-expires={}: the queue is gone, no message was dead-lettered", EXPIRY.as_millis())])
 }
 
 pub(super) async fn routing_key(stage: &mut Stage<'_>) -> Result<Vec<String>> {

@@ -39,33 +39,37 @@ pub(super) async fn maxlen(stage: &mut Stage<'_>) -> Result<Vec<String>> {
     Ok(stage.history(&dead))
 }
 
+/// Quorum queues: how often a message may come back, when it is rejected, when it is nacked, and by default.
+const QUORUM_QUEUES: [(&str, Option<i64>); 3] =
+    [("orders", Some(2)), ("nacked", Some(2)), ("unlimited", None)];
+
 pub(super) async fn delivery_limit(stage: &mut Stage<'_>) -> Result<Vec<String>> {
-    let mut lines = in_a_quorum_queue(stage, "orders", Some(2), run_into_the_limit).await?;
+    for (queue, limit) in QUORUM_QUEUES {
+        let mut arguments = vec![stage.dead_letter_exchange()?];
+        arguments.extend(limit.map(|limit| ("x-delivery-limit", AMQPValue::LongLongInt(limit))));
+        stage.quorum_queue(queue, &arguments).await?;
+    }
+    let seen = run_into_limits(stage).await;
+    // Quorum queues cannot be exclusive, and cannot expire before RabbitMQ 3.10: these have to be deleted.
+    for (queue, _) in QUORUM_QUEUES {
+        let deleted = stage.channel().queue_delete(stage.name(queue)?.into(), QueueDeleteOptions::default());
+        let deleted = deleted.deadline("delete a queue").await;
+        if seen.is_ok() {
+            deleted?;
+        }
+    }
+    seen
+}
+
+async fn run_into_limits(stage: &mut Stage<'_>) -> Result<Vec<String>> {
+    let mut lines = run_into_the_limit(stage, "orders").await?;
     // What differs between versions: the broker shows which it is.
-    lines.push(in_a_quorum_queue(stage, "nacked", Some(2), does_nack_count).await?);
-    lines.push(in_a_quorum_queue(stage, "unlimited", None, is_there_a_default).await?);
+    lines.push(does_nack_count(stage, "nacked").await?);
+    lines.push(is_there_a_default(stage, "unlimited").await?);
     Ok(lines)
 }
 
-/// Quorum queues cannot be exclusive, and cannot expire before RabbitMQ 3.10: this one is deleted afterwards.
-async fn in_a_quorum_queue<T>(
-    stage: &mut Stage<'_>,
-    queue: &'static str,
-    limit: Option<i64>,
-    play: impl AsyncFnOnce(&mut Stage<'_>, &'static str) -> Result<T>,
-) -> Result<T> {
-    let mut arguments = vec![stage.dead_letter_exchange()?];
-    arguments.extend(limit.map(|limit| ("x-delivery-limit", AMQPValue::LongLongInt(limit))));
-    stage.quorum_queue(queue, &arguments).await?;
-    let seen = play(stage, queue).await;
-    let deleted = stage.channel().queue_delete(stage.name(queue)?.into(), QueueDeleteOptions::default());
-    let deleted = deleted.deadline("delete a queue").await;
-    let seen = seen?;
-    deleted?;
-    Ok(seen)
-}
-
-async fn run_into_the_limit(stage: &mut Stage<'_>, queue: &'static str) -> Result<Vec<String>> {
+async fn run_into_the_limit(stage: &mut Stage<'_>, queue: &str) -> Result<Vec<String>> {
     let mut orders = stage.consume(queue).await?;
     stage.order(queue, "order 1").await?;
     // The limit is how often it may come back after the first delivery.
@@ -81,7 +85,7 @@ async fn run_into_the_limit(stage: &mut Stage<'_>, queue: &'static str) -> Resul
     Ok(lines)
 }
 
-async fn does_nack_count(stage: &mut Stage<'_>, queue: &'static str) -> Result<String> {
+async fn does_nack_count(stage: &mut Stage<'_>, queue: &str) -> Result<String> {
     Ok(match deliveries(stage, queue, async |stage, order| stage.nack(order).await).await? {
         Some(deliveries) => {
             format!("put back with basic.nack instead of basic.reject it was delivered {deliveries} times")
@@ -93,7 +97,7 @@ async fn does_nack_count(stage: &mut Stage<'_>, queue: &'static str) -> Result<S
     })
 }
 
-async fn is_there_a_default(stage: &mut Stage<'_>, queue: &'static str) -> Result<String> {
+async fn is_there_a_default(stage: &mut Stage<'_>, queue: &str) -> Result<String> {
     Ok(match deliveries(stage, queue, async |stage, order| stage.reject(order, true).await).await? {
         Some(deliveries) => {
             format!(

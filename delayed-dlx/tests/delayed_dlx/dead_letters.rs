@@ -20,7 +20,7 @@ const ALL: &str = r#" [x] rejected: a consumer refused the message, with requeue
      queue 200ms, message 30s: dead after 200ms
      queue 30s, message 200ms: dead after 200ms
  [x] a queue that expires takes its messages with it: they are no dead letters
-     x-expires=200: the queue is gone, no message was dead-lettered
+     x-expires=1000: the queue is gone, no message was dead-lettered
  [x] x-dead-letter-routing-key replaces the message's own key
      without it: published to the dead-letter exchange with the key "orders"
      with it: published with the key "unpaid"

@@ -228,6 +228,8 @@ fn settings(place: &Place, tls: bool) -> String {
  ]}},
  {{rabbitmq_management, [
    {{tcp_config, [{{ip, "127.0.0.1"}}, {{port, {management}}}]}},
+   %% A list is else given out again for five times as long as it took to make: seconds, on a busy machine.
+   {{management_db_cache_multiplier, 0}},
    %% The shortest interval, in seconds, is the age of the counters of the management API; 5 by default.
    {{sample_retention_policies, [{{global, [{{60, 1}}]}}, {{basic, [{{60, 1}}]}}, {{detailed, [{{60, 1}}]}}]}}
  ]}},

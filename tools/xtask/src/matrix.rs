@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "VERSION")]
     only: Vec<String>,
 
-    /// Only this crate (may be given several times); what it prints is shown, the page stays as it is
+    /// Only this crate (may be given several times); its cells replace those of the last run
     #[arg(long = "crate", value_name = "CRATE")]
     crates: Vec<String>,
 
@@ -58,21 +58,22 @@ pub(crate) fn matrix(args: &Args) -> Result<ExitCode> {
     let folder = Path::new(FOLDER);
     let mut records = Vec::new();
     for version in versions {
-        let record = run(&suite, version, &folder.join(version.name))?;
-        if args.crates.is_empty() {
-            record.write(folder, version)?;
+        let mut record = run(&suite, version, &folder.join(version.name))?;
+        if !args.crates.is_empty()
+            && let Some(last) = Record::find(folder, version)?
+        {
+            record = record.over(last);
         }
+        record.write(folder, version)?;
         records.push(record);
     }
     say!("\n{}", table::table(&records));
-    if args.crates.is_empty() {
-        match record::read_all(folder)? {
-            Ok(all) => {
-                page::write(PAGE, "matrix", &table::table(&all))?;
-                say!("matrix: the table is in {PAGE}");
-            }
-            Err(missing) => say!("matrix: {PAGE} stays as it is, because there was no run of {missing} yet"),
+    match record::read_all(folder)? {
+        Ok(all) => {
+            page::write(PAGE, "matrix", &table::table(&all))?;
+            say!("matrix: the table is in {PAGE}");
         }
+        Err(missing) => say!("matrix: {PAGE} stays as it is, because there was no run of {missing} yet"),
     }
     let green = records.iter().all(Record::is_green);
     Ok(if green { ExitCode::SUCCESS } else { ExitCode::FAILURE })

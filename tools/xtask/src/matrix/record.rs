@@ -40,6 +40,26 @@ impl Record {
         self.cells.iter().all(|cell| cell.failed.is_empty())
     }
 
+    /// Of an earlier record the cells that this one has not, in their places.
+    pub(crate) fn over(self, earlier: Record) -> Record {
+        let mut cells = earlier.cells;
+        for cell in self.cells {
+            match cells.iter_mut().find(|earlier| earlier.what == cell.what) {
+                Some(earlier) => *earlier = cell,
+                None => cells.push(cell),
+            }
+        }
+        Record { cells, seconds: earlier.seconds, ..self }
+    }
+
+    /// The last one of this version in `folder`.
+    pub(crate) fn find(folder: &Path, version: &Version) -> Result<Option<Record>> {
+        let file = folder.join(format!("{}.json", version.name));
+        let Ok(text) = fs::read_to_string(&file) else { return Ok(None) };
+        let record = Record::read(&text);
+        record.map(Some).with_context(|| format!("{} is no record: delete it", file.display()))
+    }
+
     /// Keeps it in `folder`.
     pub(crate) fn write(&self, folder: &Path, version: &Version) -> Result<()> {
         let cells: Vec<_> = self
@@ -54,7 +74,7 @@ impl Record {
             "seconds": self.seconds,
             "cells": cells,
         });
-        let file = folder.join(version.name).with_extension("json");
+        let file = folder.join(format!("{}.json", version.name));
         fs::write(&file, format!("{record:#}\n")).with_context(|| format!("cannot write {}", file.display()))
     }
 
@@ -83,12 +103,9 @@ impl Record {
 pub(crate) fn read_all(folder: &Path) -> Result<Result<Vec<Record>, String>> {
     let (mut records, mut missing) = (Vec::new(), Vec::new());
     for version in version::ALL {
-        let file = folder.join(version.name).with_extension("json");
-        match fs::read_to_string(&file) {
-            Ok(text) => records.push(
-                Record::read(&text).with_context(|| format!("{} is no record: delete it", file.display()))?,
-            ),
-            Err(_) => missing.push(version.name),
+        match Record::find(folder, version)? {
+            Some(record) => records.push(record),
+            None => missing.push(version.name),
         }
     }
     Ok(if missing.is_empty() { Ok(records) } else { Err(missing.join(", ")) })
@@ -126,6 +143,17 @@ mod tests {
         assert_eq!(all, version::ALL.iter().map(|version| record(version.name)).collect::<Vec<_>>());
         fs::write(folder.path().join("4.3.6-strict.json"), "{}").unwrap();
         assert!(read_all(folder.path()).unwrap_err().to_string().ends_with("is no record: delete it"));
+    }
+
+    #[test]
+    fn single_cells_take_the_places_of_earlier_ones() {
+        let [mut earlier, mut later] = [record("4.3.5"), record("4.3.6")];
+        earlier.cells[1].what = "rpc".to_owned();
+        later.cells = vec![later.cells.remove(0)];
+        later.cells[0].passed = "4 passed".to_owned();
+        let merged = later.over(earlier);
+        let cells: Vec<_> = merged.cells.iter().map(|cell| (&*cell.what, &*cell.passed)).collect();
+        assert_eq!((&*merged.title, cells), ("4.3.6", vec![("hello", "4 passed"), ("rpc", "3 passed")]));
     }
 
     #[test]
