@@ -143,7 +143,11 @@ fn tls_hint(address: &str, words: &str) -> String {
         ),
         (
             "alert: UnknownCA",
-            "it does not trust the client certificate: give one from its own authority with --client-cert FILE and --client-key FILE",
+            "it does not trust the client certificate: give a certificate from its own authority with --client-cert FILE and --client-key FILE",
+        ),
+        (
+            "alert: HandshakeFailure",
+            "it does not take the client certificate, or none of this program's versions of TLS: give a certificate from its own authority with --client-cert FILE and --client-key FILE",
         ),
         ("not valid for name", "its certificate is for another host name: connect by a name that it lists"),
         ("certificate expired", "its certificate has expired: renew it on the broker"),

@@ -17,6 +17,12 @@ fn run(url: &str, files: &[(&str, &std::path::Path)]) -> Report {
     report(files.iter().fold(program, |program, (option, file)| program.arg(option).arg(file)))
 }
 
+/// What is warned of, but for what RabbitMQ 4 calls deprecated.
+fn warnings(report: &Report) -> Vec<&str> {
+    let deprecated = ["transient-queue", "global-qos"];
+    report.with("warn").into_iter().filter(|check| !deprecated.contains(check)).collect()
+}
+
 #[test]
 fn over_tls_with_a_client_certificate_all_passes_and_each_mistake_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -29,7 +35,7 @@ fn over_tls_with_a_client_certificate_all_passes_and_each_mistake_is_named() {
     let soon = run(&url, &all);
     assert_eq!(soon.end.code, Some(0), "{}", soon.end);
     soon.expect("tls", "warn", &["TLSv1_", "CN=localhost has 9 days left: renew it"]);
-    assert_eq!((soon.with("warn"), soon.with("skipped")), (vec!["tls"], vec![]), "{}", soon.end);
+    assert_eq!((warnings(&soon), soon.with("skipped")), (vec!["tls"], vec![]), "{}", soon.end);
 
     // The user of the certificate logs in; that of the URL is not asked for.
     let external = url.replace("guest:guest", "nobody:wrong") + "?auth_mechanism=external";
@@ -56,6 +62,6 @@ fn a_certificate_with_time_left_passes() {
         ("--client-key", &*files.client_key),
     ];
     let report = run(&node.tls_url(), &files);
-    assert_eq!((report.end.code, report.with("warn")), (Some(0), vec![]), "{}", report.end);
+    assert_eq!((report.end.code, warnings(&report)), (Some(0), vec![]), "{}", report.end);
     report.expect("tls", "pass", &["has 399 days left"]);
 }

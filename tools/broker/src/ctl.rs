@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -15,8 +15,24 @@ use crate::wait;
 /// A call takes half a second; one that found no answer by then never will.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a node may call itself not running when its ports answer already, as one of RabbitMQ 3.8 does.
+const BOOT_LIMIT: Duration = Duration::from_secs(20);
+
+/// What it says meanwhile.
+const BOOTING: &str = "requires the 'rabbit' app to be running";
+
 /// Runs it and returns what it wrote to its standard output.
 pub(crate) fn rabbitmqctl(place: &Place, args: &[&str]) -> Result<String> {
+    let deadline = Instant::now() + BOOT_LIMIT;
+    loop {
+        match call(place, args) {
+            Err(error) if error.to_string().contains(BOOTING) && Instant::now() < deadline => {}
+            result => return result,
+        }
+    }
+}
+
+fn call(place: &Place, args: &[&str]) -> Result<String> {
     let what = || format!("rabbitmqctl {}", args.join(" "));
     // Files instead of pipes: nobody has to read them while the command runs, and no grandchild can hold them
     // open.
