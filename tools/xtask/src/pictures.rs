@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use broker::Node;
@@ -19,6 +19,9 @@ const FOLDER: &str = "docs/pictures";
 
 /// The size of the page: narrow enough to be read where a page of documentation shows it.
 const SIZE: (u32, u32) = (1040, 900);
+
+/// No picture is higher, in pixels.
+const HEIGHT: f64 = 420.0;
 
 /// No picture is larger, in bytes: the repository keeps every version of them.
 const LARGEST: usize = 60_000;
@@ -43,6 +46,9 @@ const CONSUMERS: [(&str, &[&str]); 8] = [
 const PRODUCERS: [(&str, &[&str]); 3] =
     [("striker", &["--quiet", "--rate", "80"]), ("delay_producer", &["--delay", "5m,10m"]), ("sender", &[])];
 
+/// Time for the tasks to be sent.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// How many tasks there are, and what they say: a dot is a second of work.
 const TASKS: (usize, &str) = (12, "slow....................................................");
 
@@ -52,49 +58,33 @@ struct View {
     name: &'static str,
     /// The part of the address behind `#/`.
     path: &'static str,
-    /// The heading of each section that is to be open, or closed, before the picture is taken.
-    toggle: &'static [&'static str],
-    /// JavaScript that is true once what is to be seen is there.
-    shows: &'static str,
-    /// Pixels, from the top of the main part.
-    height: f64,
+    /// What must be there to be seen.
+    shows: &'static [&'static str],
+    /// The heading of the section that is taken, unfolded if need be; `None` for the table that the page is about.
+    section: Option<&'static str>,
 }
 
-const VIEWS: [View; 5] = [
+const VIEWS: [View; 6] = [
     View {
         name: "connections",
         path: "connections",
-        toggle: &[],
-        shows: "document.querySelectorAll('#main table.list tbody tr').length >= 9",
-        height: 480.0,
+        shows: &["striker", "rpc_server requests"],
+        section: None,
     },
+    View { name: "channels", path: "channels", shows: &["Unacked"], section: None },
+    View { name: "queues", path: "queues", shows: &["casillas", "task_queue", "rpc_queue"], section: None },
+    View { name: "rates", path: "queues/%2F/casillas", shows: &["Deliver"], section: Some("Overview") },
     View {
-        name: "channels",
-        path: "channels",
-        toggle: &[],
-        shows: "document.querySelectorAll('#main table.list tbody tr').length >= 9",
-        height: 480.0,
-    },
-    View {
-        name: "queues",
-        path: "queues",
-        toggle: &[],
-        shows: "document.querySelectorAll('#main table.list tbody tr').length >= 9",
-        height: 480.0,
-    },
-    View {
-        name: "task_queue",
+        name: "consumers",
         path: "queues/%2F/task_queue",
-        toggle: &[],
-        shows: "document.querySelectorAll('#main svg, #main canvas').length >= 1",
-        height: 800.0,
+        shows: &["Consumers (2)"],
+        section: Some("Consumers"),
     },
     View {
-        name: "logs_direct",
+        name: "bindings",
         path: "exchanges/%2F/logs_direct",
-        toggle: &[],
-        shows: "document.body.innerText.includes('logs_direct')",
-        height: 800.0,
+        shows: &["Bindings"],
+        section: Some("Bindings"),
     },
 ];
 
@@ -113,9 +103,13 @@ pub(crate) fn pictures() -> Result<ExitCode> {
     for (name, args) in CONSUMERS.into_iter().chain(PRODUCERS) {
         running.push(start(name, args)?);
     }
-    for _ in 0..TASKS.0 {
-        let end = start("task", &[TASKS.1])?.try_wait(Duration::from_secs(30))?;
-        ensure!(end.code == Some(0), "{end}");
+    let mut tasks = 0;
+    let end = Instant::now() + LIMIT;
+    while tasks < TASKS.0 {
+        // A quorum queue that is a moment old may still refuse.
+        let sent = start("task", &[TASKS.1])?.try_wait(LIMIT)?;
+        tasks += usize::from(sent.code == Some(0));
+        ensure!(Instant::now() < end, "{sent}");
     }
     log_in(&mut browser, &node.management_url())?;
     // The charts cover a minute.
@@ -144,13 +138,30 @@ fn log_in(browser: &mut Browser, url: &str) -> Result<()> {
 
 fn take(browser: &mut Browser, view: &View) -> Result<Vec<u8>> {
     browser.evaluate(&format!("location.hash = '#/{}'; true", view.path))?;
-    browser.wait_for(view.shows)?;
-    for heading in view.toggle {
-        browser.evaluate(&format!(
-            "[...document.querySelectorAll('#main h2')].find(h => h.innerText.trim().startsWith({heading:?})).click(); true"
-        ))?;
+    for words in view.shows {
+        browser.wait_for(&format!("document.querySelector('#main').innerText.includes({words:?})"))?;
     }
-    // Sections unfold.
-    std::thread::sleep(Duration::from_secs(2));
-    browser.picture("#main", view.height)
+    // The head of the page lies over its content, and names the machine.
+    browser.evaluate(
+        "for (const part of document.querySelectorAll('body *')) {
+             if (getComputedStyle(part).position === 'fixed') part.style.display = 'none';
+         } true",
+    )?;
+    let element = match view.section {
+        None => "document.querySelector('#main table.list')".to_owned(),
+        Some(heading) => {
+            let section = format!(
+                "[...document.querySelectorAll('#main h2')].find(h => h.innerText.trim().startsWith({heading:?})).parentElement"
+            );
+            browser.evaluate(&format!(
+                "{{ const section = {section};
+                    if (section.querySelector('.hider').offsetHeight == 0) section.querySelector('h2').click(); }} true"
+            ))?;
+            browser.wait_for(&format!("{section}.querySelector('.hider').offsetHeight > 50"))?;
+            // It unfolds slowly.
+            std::thread::sleep(Duration::from_secs(1));
+            section
+        }
+    };
+    browser.picture(&element, HEIGHT)
 }
