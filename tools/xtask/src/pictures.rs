@@ -141,11 +141,13 @@ fn take(browser: &mut Browser, view: &View) -> Result<Vec<u8>> {
     for words in view.shows {
         browser.wait_for(&format!("document.querySelector('#main').innerText.includes({words:?})"))?;
     }
-    // The head of the page lies over its content, and names the machine.
+    // The head of the page lies over its content, and names the machine; shades of grey make the files larger.
     browser.evaluate(
         "for (const part of document.querySelectorAll('body *')) {
              if (getComputedStyle(part).position === 'fixed') part.style.display = 'none';
-         } true",
+         }
+         for (const cell of document.querySelectorAll('#main td')) cell.style.background = 'white';
+         true",
     )?;
     let element = match view.section {
         None => "document.querySelector('#main table.list')".to_owned(),
