@@ -128,7 +128,10 @@ impl Browser {
         let mut clip = found;
         let whole = clip["height"].as_f64().context("the element covers nothing")?;
         clip["height"] = json!(whole.min(height));
-        let shot = self.ask("Page.captureScreenshot", json!({"format": "png", "clip": clip}))?;
+        let shot = self.ask(
+            "Page.captureScreenshot",
+            json!({"format": "png", "clip": clip, "captureBeyondViewport": true}),
+        )?;
         Ok(STANDARD.decode(shot["data"].as_str().context("no picture")?)?)
     }
 

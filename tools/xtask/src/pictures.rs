@@ -20,9 +20,6 @@ const FOLDER: &str = "docs/pictures";
 /// The size of the page: narrow enough to be read where a page of documentation shows it.
 const SIZE: (u32, u32) = (1040, 900);
 
-/// No picture is higher, in pixels.
-const HEIGHT: f64 = 420.0;
-
 /// No picture is larger, in bytes: the repository keeps every version of them.
 const LARGEST: usize = 60_000;
 
@@ -31,13 +28,12 @@ const PACKAGES: [&str; 7] =
     ["delayed-dlx", "hello", "pubsub-fanout", "routing-direct", "rpc", "striker-keeper", "work-queues"];
 
 /// Programs that stay, with the line that says that they are ready, if they say one.
-const CONSUMERS: [(&str, &[&str]); 8] = [
+const CONSUMERS: [(&str, &[&str]); 7] = [
     ("worker", &[]),
     ("worker", &[]),
     ("receive_logs", &[]),
     ("receive_logs", &[]),
     ("receive_logs_direct", &["info", "warn"]),
-    ("receive_logs_direct", &["error"]),
     ("rpc_server", &[]),
     ("keeper", &["--quiet", "--workers", "2", "--work", "20ms"]),
 ];
@@ -62,6 +58,8 @@ struct View {
     shows: &'static [&'static str],
     /// The heading of the section that is taken, unfolded if need be; `None` for the table that the page is about.
     section: Option<&'static str>,
+    /// No higher than this, in pixels.
+    height: f64,
 }
 
 const VIEWS: [View; 6] = [
@@ -70,21 +68,36 @@ const VIEWS: [View; 6] = [
         path: "connections",
         shows: &["striker", "rpc_server requests"],
         section: None,
+        height: 480.0,
     },
-    View { name: "channels", path: "channels", shows: &["Unacked"], section: None },
-    View { name: "queues", path: "queues", shows: &["casillas", "task_queue", "rpc_queue"], section: None },
-    View { name: "rates", path: "queues/%2F/casillas", shows: &["Deliver"], section: Some("Overview") },
+    View { name: "channels", path: "channels", shows: &["Unacked"], section: None, height: 480.0 },
+    View {
+        name: "queues",
+        path: "queues",
+        shows: &["casillas", "task_queue", "rpc_queue"],
+        section: None,
+        height: 480.0,
+    },
+    View {
+        name: "rates",
+        path: "queues/%2F/casillas",
+        shows: &["Deliver"],
+        section: Some("Overview"),
+        height: 352.0,
+    },
     View {
         name: "consumers",
         path: "queues/%2F/task_queue",
         shows: &["Consumers (2)"],
         section: Some("Consumers"),
+        height: 480.0,
     },
     View {
         name: "bindings",
         path: "exchanges/%2F/logs_direct",
-        shows: &["Bindings"],
+        shows: &["Exchange: logs_direct"],
         section: Some("Bindings"),
+        height: 480.0,
     },
 ];
 
@@ -165,5 +178,5 @@ fn take(browser: &mut Browser, view: &View) -> Result<Vec<u8>> {
             section
         }
     };
-    browser.picture(&element, HEIGHT)
+    browser.picture(&element, view.height)
 }
