@@ -21,10 +21,6 @@ const RESERVE_PAUSE: Duration = Duration::from_millis(50);
 /// How long confirms are waited for once the program is to stop: time is left for its own last words.
 const LAST_CONFIRMS: Duration = Duration::from_secs(2);
 
-/// How long nacked messages are sent again while nothing at all is confirmed. A quorum queue whose leader died
-/// has another one within a second, and RabbitMQ 3 nacks until then; a full queue goes on.
-const NACK_PATIENCE: Duration = Duration::from_secs(5);
-
 /// How many messages of a batch are in flight at once unless it is said otherwise.
 const WINDOW: usize = 1000;
 
@@ -47,8 +43,6 @@ pub struct Publisher {
     together: Kept,
     unconfirmed: Kept,
     resent: AtomicU64,
-    /// The first of the nacks that no confirm has followed.
-    nacked_since: Mutex<Option<Instant>>,
 }
 
 /// A place for a channel that many use at once.
@@ -71,7 +65,6 @@ impl Publisher {
             together: Kept::default(),
             unconfirmed: Kept::default(),
             resent: AtomicU64::new(0),
-            nacked_since: Mutex::default(),
         }
     }
 
@@ -95,11 +88,12 @@ impl Publisher {
     }
 
     /// The same publisher, which sends a message again, up to `times` times, when it was not sent or its
-    /// outcome is unknown and another try may end better; and when it was nacked, until there have been nothing
-    /// but nacks for 5 s.
+    /// outcome is unknown and another try may end better, or when it was nacked: a full queue may have room
+    /// later, and a quorum queue without a leader soon has another one.
     ///
-    /// That is delivery *at least once*: what was unknown, or nacked by one of several queues, may arrive twice, with the same message id (one
-    /// is made up where there is none), and later than what was published after it.
+    /// That is delivery *at least once*: what was unknown, or nacked by one of several queues, may arrive twice,
+    /// with the same message id (one is made up where there is none), and later than what was published after
+    /// it.
     #[must_use]
     pub fn with_resends(self, times: u32) -> Self {
         Self { resends: times, ..self }
@@ -283,12 +277,15 @@ impl Publisher {
     async fn resend(&self, messages: &[Message<'_>], mut outcomes: Vec<Outcome>) -> Vec<Outcome> {
         let mut maybe_arrived = vec![false; outcomes.len()];
         let mut backoff = Backoff::new(RetryPolicy { attempts: 0, ..self.connection.retry });
-        let mut nacked_for = self.note_nacks(&outcomes);
+        if self.resends > 0 && is_refusing(&outcomes) {
+            // It may be minutes before the outcome is told.
+            tracing::warn!("{}: {}; sending again", self.connection.name(), Error::Nacked);
+        }
         for _ in 0..self.resends {
             let mut again = Vec::new();
             let mut is_refused = false;
             for (place, outcome) in outcomes.iter().enumerate() {
-                if matches!(outcome, Outcome::Nacked) && nacked_for < NACK_PATIENCE {
+                if matches!(outcome, Outcome::Nacked) {
                     maybe_arrived[place] = true;
                     again.push(place);
                 } else if let Some(error) = outcome.unsettled().filter(|error| may_pass(error)) {
@@ -308,9 +305,7 @@ impl Publisher {
             for places in again.chunks(if is_refused { 1 } else { again.len() }) {
                 self.resent.fetch_add(places.len() as u64, Ordering::Relaxed);
                 let window: Vec<_> = places.iter().map(|place| messages[*place].clone()).collect();
-                let results = self.publish_window(&window).await;
-                nacked_for = self.note_nacks(&results);
-                for (place, outcome) in places.iter().zip(results) {
+                for (place, outcome) in places.iter().zip(self.publish_window(&window).await) {
                     outcomes[*place] = outcome;
                 }
             }
@@ -320,17 +315,6 @@ impl Publisher {
             outcome => outcome,
         };
         outcomes.into_iter().zip(maybe_arrived).map(honest).collect()
-    }
-
-    /// How long there have been nacks and not one confirm, counting these outcomes.
-    fn note_nacks(&self, outcomes: &[Outcome]) -> Duration {
-        let mut since = self.lock(&self.nacked_since);
-        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Confirmed)) {
-            *since = None;
-        } else if is_refusing(outcomes) {
-            since.get_or_insert_with(Instant::now);
-        }
-        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// An idle channel of the present generation, or a new one.
@@ -451,9 +435,9 @@ impl Publisher {
         }
     }
 
-    fn lock<'a, T>(&self, kept: &'a Mutex<T>) -> MutexGuard<'a, T> {
-        // A panic elsewhere cannot leave a list of channels, or a time, half changed.
-        kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock<'a, T>(&self, list: &'a Mutex<T>) -> MutexGuard<'a, T> {
+        // A panic elsewhere cannot leave a list of channels half changed.
+        list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

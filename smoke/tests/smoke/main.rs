@@ -6,6 +6,7 @@ mod frame_relay;
 mod leftovers;
 mod page;
 mod permissions;
+mod pipelines;
 mod reports;
 mod sabotage;
 mod sound;

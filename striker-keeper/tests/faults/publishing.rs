@@ -79,7 +79,8 @@ fn fault_17_full_queue() -> Result<()> {
         stage.node.put(&format!("/api/queues/{v}/full"), &full)?;
         let key = json!({"routing_key": ROUTING_KEY});
         stage.node.post(&format!("/api/bindings/{v}/e/{EXCHANGE}/q/full"), &key)?;
-        let mut striker = stage.striker(&stage.url(), &["--count", "5", "--rate", "0"]).start();
+        let mut striker =
+            stage.striker(&stage.url(), &["--count", "5", "--rate", "0", "--resends", "3"]).start();
         let line = stage.failure(&mut striker)?;
         ensure!(line.contains("4 of 5 messages were not confirmed") && line.contains("full queue"), "{line}");
         let tally = Tally::of(&striker.wait(LIMIT))?;
@@ -87,7 +88,7 @@ fn fault_17_full_queue() -> Result<()> {
         let queue = stage.vhost.queue("full")?.unwrap_or_default();
         ensure!(queue["messages"] == 1, "{queue}");
         row.seen =
-            "sent again for 5 s, then *nacked*, never called confirmed; exit code 1, and a line that says where to look"
+            "sent again as often as `--resends` says, then *nacked*, never called confirmed; exit code 1, and a line that says where to look"
                 .to_owned();
         Ok(())
     })

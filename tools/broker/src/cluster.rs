@@ -76,7 +76,8 @@ impl Builder {
     pub fn start_cluster(self, count: u16) -> Result<Cluster> {
         let server = self.server()?;
         for first in [self.port, self.management_port].into_iter().flatten() {
-            for port in first..first.saturating_add(count) {
+            ensure!(first.checked_add(count).is_some(), "there are no {count} ports from {first} on");
+            for port in first..first + count {
                 ensure!(ports::is_free_port(port), "port {port} is taken; choose another one");
             }
         }

@@ -45,12 +45,17 @@ impl Node {
     /// Starts it again, with the same ports, name and data, and waits until it answers (about 6 s). If it
     /// runs it is stopped in an orderly way first.
     pub fn restart(&self) -> Result<()> {
+        self.restart_unless(&AtomicBool::new(false))
+    }
+
+    /// The same, but it no longer waits, and fails, once `cancelled` is true.
+    pub fn restart_unless(&self, cancelled: &AtomicBool) -> Result<()> {
         let mut processes = self.own("restart")?;
         self.stop_vm(&mut processes)?;
         let Processes { vm, epmd, guard } = &mut *processes;
         *vm = Some(Vm::start(&self.place, guard, &[epmd.id()])?);
         drop(processes);
-        self.wait_until_ready(&AtomicBool::new(false))
+        self.wait_until_ready(cancelled)
     }
 
     /// Stops all of its threads where they are (SIGSTOP): connections stay open, and nothing is answered any

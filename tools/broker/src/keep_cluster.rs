@@ -38,7 +38,7 @@ pub(crate) fn run(
     let mut gone_since = vec![None; cluster.len()];
     while !stop.load(Ordering::Relaxed) {
         for (node, gone_since) in cluster.iter().zip(&mut gone_since) {
-            revive(node, gone_since)?;
+            revive(node, gone_since, stop)?;
         }
         if gone_since.iter().all(Option::is_some) {
             bail!("all nodes ended");
@@ -49,7 +49,7 @@ pub(crate) fn run(
 }
 
 /// Starts a node again that has been away for long enough.
-fn revive(node: &Node, gone_since: &mut Option<Instant>) -> Result<()> {
+fn revive(node: &Node, gone_since: &mut Option<Instant>, stop: &AtomicBool) -> Result<()> {
     match *gone_since {
         _ if node.is_running() => {}
         None => {
@@ -57,7 +57,11 @@ fn revive(node: &Node, gone_since: &mut Option<Instant>) -> Result<()> {
             *gone_since = Some(Instant::now());
         }
         Some(since) if since.elapsed() >= ABSENCE => {
-            node.restart()?;
+            match node.restart_unless(stop) {
+                // Interrupted while it started: that is what the user wanted.
+                Err(_) if stop.load(Ordering::Relaxed) => return Ok(()),
+                started => started?,
+            }
             *gone_since = None;
             say(format_args!("# {} is back, as process {}", node.name(), process(node)))?;
         }

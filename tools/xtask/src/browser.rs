@@ -119,16 +119,19 @@ impl Browser {
         Ok(())
     }
 
-    /// A picture (PNG) of what an element covers, as far down as `bottom` if that is less.
-    pub(crate) fn picture(&mut self, element: &str, bottom: f64) -> Result<Vec<u8>> {
+    /// A picture (PNG) of what an element covers, JavaScript says which, up to a height.
+    pub(crate) fn picture(&mut self, element: &str, height: f64) -> Result<Vec<u8>> {
         let found = self.evaluate(&format!(
-            "(() => {{ const box = document.querySelector({element:?}).getBoundingClientRect();
-             return {{x: box.x, y: box.y, width: box.width, height: box.height, scale: 1}}; }})()"
+            "(() => {{ const box = {element}.getBoundingClientRect();
+             return {{x: box.x, y: box.y + window.scrollY, width: box.width, height: box.height, scale: 1}}; }})()"
         ))?;
         let mut clip = found;
-        let height = clip["height"].as_f64().context("the element covers nothing")?;
-        clip["height"] = json!(height.min(bottom));
-        let shot = self.ask("Page.captureScreenshot", json!({"format": "png", "clip": clip}))?;
+        let whole = clip["height"].as_f64().context("the element covers nothing")?;
+        clip["height"] = json!(whole.min(height));
+        let shot = self.ask(
+            "Page.captureScreenshot",
+            json!({"format": "png", "clip": clip, "captureBeyondViewport": true}),
+        )?;
         Ok(STANDARD.decode(shot["data"].as_str().context("no picture")?)?)
     }
 

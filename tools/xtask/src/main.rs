@@ -65,6 +65,10 @@ enum Command {
         /// How long they are valid
         #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
+
+        /// Make something wrong with the broker's certificate, to see clients refuse it
+        #[arg(long, value_enum)]
+        fault: Option<certs::Fault>,
     },
     /// Take the pictures of the management page anew, with Chromium
     Pictures,
@@ -84,7 +88,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Args::parse().command {
-        Command::Certs { folder, days } => certs::certs(&folder, days),
+        Command::Certs { folder, days, fault } => certs::certs(&folder, days, fault),
         Command::Demo { install } => demo::demo(install),
         Command::Faults { only } => faults::faults(&only),
         Command::Matrix(args) => matrix::matrix(&args),

@@ -1,5 +1,6 @@
 //! The crate against a real RabbitMQ: what a node does, survives, and leaves behind.
 
+mod cluster;
 mod faults;
 mod leftovers;
 mod program;

@@ -5,7 +5,7 @@ use broker::{Authority, Certificates, Node};
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::{Connection, ConnectionProperties};
 
-use crate::support::{directory, listeners, processes};
+use crate::support::{Program, directory, listeners, processes};
 
 /// What a client trusts and, if any, its own certificate.
 fn config(ca: &str, client: Option<&broker::Identity>) -> OwnedTLSConfig {
@@ -83,4 +83,32 @@ async fn a_server_that_a_client_must_refuse() -> Result<()> {
         assert!(listeners.iter().all(|address| !address.starts_with("00000000:")), "{listeners:?}");
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_with_tls_listens_with_nothing_else() -> Result<()> {
+    let broker = || std::process::Command::new(env!("CARGO_BIN_EXE_broker"));
+    let folder = tempfile::tempdir()?;
+    let none = broker().args(["--tls", "--certs"]).arg(folder.path()).output()?;
+    let errors = String::from_utf8_lossy(&none.stderr);
+    assert!(errors.starts_with("error: no certificates: make them with `cargo xtask certs`"), "{errors}");
+    assert_eq!(none.status.code(), Some(1));
+
+    let certificates = Certificates::for_days(1)?;
+    let files = certificates.write(folder.path())?;
+    let port = broker::free_port()?;
+    let program =
+        Program::start(broker().args(["--tls", "--port", &port.to_string(), "--certs"]).arg(folder.path()))?;
+    let url = format!("amqps://guest:guest@localhost:{port}/%2f");
+    assert_eq!(program.line_with("AMQP_URL")?, format!("export AMQP_URL={url}"));
+    let options = program.line_with("--client-key")?;
+    assert!(options.ends_with(&*format!("--client-key {}", files.client_key.display())), "{options}");
+    let directory = directory(&program.line_with("rabbitmqctl")?)?;
+    program.line_with("press Ctrl-C to stop")?;
+    assert_eq!(connect(&url, config(&certificates.ca_certificate, Some(&certificates.client))).await, Ok(()));
+    assert!(!broker::speaks_amqp(("127.0.0.1", port), std::time::Duration::from_secs(1)));
+    program.signal("TERM")?;
+    let (status, errors) = program.end()?;
+    assert!(status.success(), "{status}: {errors}");
+    crate::support::until_nothing_is_left(&directory)
 }
