@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures_lite::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation};
 use shared::{Connection, Deadline, Error, Session, State, message_id};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::ERROR_TYPE;
@@ -197,9 +199,9 @@ impl Calls {
             call.sent = false;
             unanswered.push(id.clone());
         }
-        let mut publishing = JoinSet::new();
+        let mut publishing = FuturesUnordered::new();
         for id in unanswered {
-            self.publish(&id, channel, &reply_to, &mut publishing);
+            publishing.extend(self.publish(&id, channel, &reply_to));
         }
         loop {
             let blocked = matches!(*state.borrow_and_update(), State::Blocked { .. });
@@ -208,13 +210,10 @@ impl Calls {
                     Some(delivery) => self.answered(&delivery),
                     None => return Err(Error::Stopped),
                 },
-                Some(published) = publishing.join_next() => match published {
-                    Ok(confirmation) => self.published(confirmation?),
-                    Err(panic) => return Err(Error::own(panic)),
-                },
+                Some(confirmation) = publishing.next() => self.published(confirmation?),
                 // A blocked broker takes nothing: what is not handed to lapin can still be withdrawn.
                 id = to_send.recv(), if !blocked => match id {
-                    Some(id) => self.publish(&id, channel, &reply_to, &mut publishing),
+                    Some(id) => publishing.extend(self.publish(&id, channel, &reply_to)),
                     None => return Ok(()),
                 },
                 _ = state.changed() => {}
@@ -232,20 +231,20 @@ impl Calls {
         Ok(declared.deadline("declare a queue").await?.name().clone())
     }
 
-    /// Sends a request, if its caller still waits and it is not on its way. Writing and confirming go on beside the other calls.
+    /// A request to send, if its caller still waits and it is not on its way. Writing and confirming go on
+    /// beside the other calls, and are one task with them: to wake a task from lapin's thread is dear.
     fn publish(
         &self,
         id: &str,
         channel: &Channel,
         reply_to: &ShortString,
-        publishing: &mut JoinSet<shared::Result<Confirmation>>,
-    ) {
+    ) -> Option<impl Future<Output = shared::Result<Confirmation>> + Send + use<>> {
         let (body, expires) = match self.waiting().get_mut(id) {
             Some(call) if !call.sent => {
                 call.sent = true;
                 (call.body.clone(), call.expires)
             }
-            _ => return,
+            _ => return None,
         };
         let properties = BasicProperties::default()
             .with_content_type("text/plain".into())
@@ -254,14 +253,16 @@ impl Calls {
             // A request that nobody waits for any more is not worth a server's time.
             .with_expiration(milliseconds_until(expires).to_string().into());
         let (channel, queue) = (channel.clone(), self.queue.clone());
-        publishing.spawn(async move {
+        Some(async move {
             // Mandatory, so that a missing request queue is known at once instead of at the time limit.
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            let published =
-                channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties);
-            let confirm = published.deadline("publish a message").await?;
-            confirm.deadline("get the broker's confirm").await
-        });
+            let confirmed = async {
+                let published =
+                    channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties);
+                published.await?.await
+            };
+            Box::pin(confirmed).deadline("get the broker's confirm").await
+        })
     }
 
     /// A confirm came. lapin hands returned messages to whichever confirm is next, so the message's own

@@ -44,7 +44,9 @@ pub(crate) async fn run(
         Workload::Callers | Workload::CallersMandatory => (job.call_publisher(&channel).await?, None),
         Workload::Consume(prefetch) => (0, Some(job.consume(&channel, prefetch, 1).await?)),
         Workload::AckEvery => (0, Some(job.consume(&channel, PREFETCH, ACK_EVERY.into()).await?)),
-        Workload::Rpc(callers) => job.call(&channel, callers).await.map(|(wrong, seen)| (wrong, Some(seen)))?,
+        Workload::Rpc(callers) => {
+            job.call(&channel, callers).await.map(|(wrong, seen)| (wrong, Some(seen)))?
+        }
         Workload::Pairs => (0, Some(job.produce_and_consume(&connection).await?)),
         Workload::TxEach | Workload::TxBatch => return Ok(None),
     };
