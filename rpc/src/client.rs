@@ -1,22 +1,28 @@
 //! The client's side: many calls in flight on one reply queue, told apart by their correlation ids.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use lapin::message::Delivery;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::message::{BasicReturnMessage, Delivery};
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation};
-use shared::{Connection, Deadline, Error, Session, State, message_id};
+use shared::{CALL_DEADLINE, Connection, Deadline, Error, Session, State, message_id};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::ERROR_TYPE;
 
 /// Calls in flight on one client; further ones wait their turn.
 const IN_FLIGHT: usize = 1024;
+
+/// How soon it is looked for requests that came back, while calls wait for their answers. The requests need
+/// no confirms: the reply is the better one, and each would cost half as much again as the request itself.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The pseudo-queue through which RabbitMQ hands replies straight to the asking channel.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -182,10 +188,6 @@ impl Calls {
         state: &mut watch::Receiver<State>,
     ) -> shared::Result<()> {
         let channel = &session.channel;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .deadline("switch on publisher confirms")
-            .await?;
         let reply_to = self.declare_reply_queue(channel).await?;
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let consumer = channel.basic_consume(reply_to.clone(), "".into(), options, FieldTable::default());
@@ -197,26 +199,32 @@ impl Calls {
             call.sent = false;
             unanswered.push(id.clone());
         }
-        let mut publishing = JoinSet::new();
+        let mut requests = Requests { channel, reply_to, under_way: VecDeque::new() };
         for id in unanswered {
-            self.publish(&id, channel, &reply_to, &mut publishing);
+            self.publish(&id, &mut requests)?;
         }
+        let mut look = pin!(sleep(LOOK));
         loop {
             let blocked = matches!(*state.borrow_and_update(), State::Blocked { .. });
+            let full = requests.under_way.len() >= IN_FLIGHT;
             tokio::select! {
                 delivery = session.next(&mut consumer) => match delivery? {
                     Some(delivery) => self.answered(&delivery),
                     None => return Err(Error::Stopped),
                 },
-                Some(published) = publishing.join_next() => match published {
-                    Ok(confirmation) => self.published(confirmation?),
-                    Err(panic) => return Err(Error::own(panic)),
-                },
                 // A blocked broker takes nothing: what is not handed to lapin can still be withdrawn.
-                id = to_send.recv(), if !blocked => match id {
-                    Some(id) => self.publish(&id, channel, &reply_to, &mut publishing),
+                id = to_send.recv(), if !blocked && !full => match id {
+                    Some(id) => self.publish(&id, &mut requests)?,
                     None => return Ok(()),
                 },
+                () = &mut look, if !requests.under_way.is_empty() || !self.waiting().is_empty() => {
+                    requests.collect()?;
+                    // On a channel without confirms lapin waits for nothing, and hands out what came back.
+                    for returned in channel.wait_for_confirms().deadline("look for returned messages").await? {
+                        self.returned(&returned);
+                    }
+                    look.as_mut().reset(Instant::now() + LOOK);
+                }
                 _ = state.changed() => {}
             }
         }
@@ -232,44 +240,26 @@ impl Calls {
         Ok(declared.deadline("declare a queue").await?.name().clone())
     }
 
-    /// Sends a request, if its caller still waits and it is not on its way. Writing and confirming go on beside the other calls.
-    fn publish(
-        &self,
-        id: &str,
-        channel: &Channel,
-        reply_to: &ShortString,
-        publishing: &mut JoinSet<shared::Result<Confirmation>>,
-    ) {
+    /// Sends a request, if its caller still waits and it is not on its way.
+    fn publish(&self, id: &str, requests: &mut Requests<'_>) -> shared::Result<()> {
         let (body, expires) = match self.waiting().get_mut(id) {
             Some(call) if !call.sent => {
                 call.sent = true;
                 (call.body.clone(), call.expires)
             }
-            _ => return,
+            _ => return Ok(()),
         };
         let properties = BasicProperties::default()
             .with_content_type("text/plain".into())
             .with_correlation_id(id.into())
-            .with_reply_to(reply_to.clone())
             // A request that nobody waits for any more is not worth a server's time.
             .with_expiration(milliseconds_until(expires).to_string().into());
-        let (channel, queue) = (channel.clone(), self.queue.clone());
-        publishing.spawn(async move {
-            // Mandatory, so that a missing request queue is known at once instead of at the time limit.
-            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            let published =
-                channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties);
-            let confirm = published.deadline("publish a message").await?;
-            confirm.deadline("get the broker's confirm").await
-        });
+        requests.write(&self.queue, body, properties)
     }
 
-    /// A confirm came. lapin hands returned messages to whichever confirm is next, so the message's own
-    /// correlation id says whose it is.
-    fn published(&self, confirmation: Confirmation) {
-        if let Some(returned) = confirmation.take_message()
-            && let Some(id) = returned.delivery.properties.correlation_id()
-        {
+    /// The request queue does not exist. The message's own correlation id says whose call it was.
+    fn returned(&self, returned: &BasicReturnMessage) {
+        if let Some(id) = returned.delivery.properties.correlation_id() {
             self.finish(id.as_str(), Err(CallError::NoServer { queue: self.queue.clone() }));
         }
     }
@@ -313,6 +303,57 @@ impl Calls {
         // A panic elsewhere cannot leave the map half changed.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The requests that one session has handed to lapin.
+struct Requests<'s> {
+    channel: &'s Channel,
+    reply_to: ShortString,
+    /// Not written to the socket yet, in the order in which they will be; and until when they must be.
+    under_way: VecDeque<(Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>, Instant)>,
+}
+
+impl Requests<'_> {
+    fn write(&mut self, queue: &str, body: String, properties: BasicProperties) -> shared::Result<()> {
+        let (channel, queue) = (self.channel.clone(), queue.into());
+        let properties = properties.with_reply_to(self.reply_to.clone());
+        let mut write: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
+            // Mandatory, so that a missing request queue is known long before the time limit.
+            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+            channel.basic_publish("".into(), queue, options, body.as_bytes(), properties).await?.await
+        });
+        // lapin takes it at the first poll. It need not wake anybody once it is written: that is dear.
+        match poll_now(&mut write) {
+            Poll::Ready(written) => drop(written.map_err(not_sent)?),
+            Poll::Pending => self.under_way.push_back((write, Instant::now() + CALL_DEADLINE)),
+        }
+        self.collect()
+    }
+
+    /// Takes note of those that are written by now.
+    fn collect(&mut self) -> shared::Result<()> {
+        while let Some((write, end)) = self.under_way.front_mut() {
+            match poll_now(write) {
+                Poll::Ready(written) => drop(written.map_err(not_sent)?),
+                Poll::Pending if *end < Instant::now() => {
+                    return Err(Error::Timeout { step: PUBLISH, after: CALL_DEADLINE });
+                }
+                Poll::Pending => break,
+            }
+            self.under_way.pop_front();
+        }
+        Ok(())
+    }
+}
+
+const PUBLISH: &str = "publish a message";
+
+fn not_sent(cause: lapin::Error) -> Error {
+    Error::Refused { step: PUBLISH, cause }
+}
+
+fn poll_now<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Takes a call off the list when its caller goes, answered or not.

@@ -13,7 +13,9 @@ use crate::link::Link;
 use crate::reserved::{InDoubt, Reserved};
 use crate::retry::Backoff;
 use crate::window::{Window, windows, write_unconfirmed};
-use crate::{CALL_DEADLINE, Connection, Error, Message, Outcome, Result, RetryPolicy, State, Topology};
+use crate::{
+    CALL_DEADLINE, Connection, Deadline, Error, Message, Outcome, Result, RetryPolicy, State, Topology,
+};
 
 /// The pause before another try to reserve a channel, when the connection is up but gave none.
 const RESERVE_PAUSE: Duration = Duration::from_millis(50);
@@ -175,6 +177,20 @@ impl Publisher {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the broker has read all that was published without confirms so far, up to the deadline. A
+    /// program that ends without that may take some of it with it, if the broker is slow.
+    ///
+    /// It says nothing about where the messages went.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], or why the connection was lost: any part may be lost.
+    pub async fn flush(&self) -> Result<()> {
+        let Some(reserved) = self.unconfirmed.lock().await.take() else { return Ok(()) };
+        // A channel is read in order: what it is closed behind has been read.
+        let closed = reserved.channel.close(200, "OK".into()).deadline_in(self.deadline, "end a channel");
+        reserved.link.unless_lost(closed).await
     }
 
     /// The messages, each with an id where one will be needed.
@@ -370,9 +386,11 @@ impl Publisher {
     async fn ready_link(&self, end: Instant) -> Result<Arc<Link>> {
         loop {
             let link = self.connection.link().await?;
-            tokio::select! {
-                () = link.unblocked() => {}
-                () = self.connection.shutdown.requested() => return Err(Error::Stopped),
+            if link.blocked().is_some() {
+                tokio::select! {
+                    () = link.unblocked() => {}
+                    () = self.connection.shutdown.requested() => return Err(Error::Stopped),
+                }
             }
             match self.declare_once(&link).await {
                 Err(error) if is_worth_waiting(&error, end) => sleep(RESERVE_PAUSE).await,

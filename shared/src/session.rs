@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_lite::StreamExt;
+use futures_lite::future::poll_once;
 use lapin::message::Delivery;
 use lapin::options::BasicCancelOptions;
 use lapin::types::ShortString;
@@ -50,6 +51,12 @@ impl Session {
     /// Awaits `work`, and cancels the consumer meanwhile as soon as the program is asked to stop.
     pub(crate) async fn cancelling<T>(&self, tag: &ShortString, work: impl Future<Output = T>) -> Result<T> {
         let mut work = pin!(work);
+        // To wait for the request costs more than what is there already.
+        if !self.shutdown.is_requested()
+            && let Some(value) = poll_once(&mut work).await
+        {
+            return Ok(value);
+        }
         let cancelled = self.cancelled().contains(tag);
         tokio::select! {
             biased;

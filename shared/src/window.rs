@@ -4,8 +4,9 @@
 //! its returns are too, and each is known by its message id.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
-use futures_lite::future::poll_once;
 use lapin::message::BasicReturnMessage;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
@@ -31,6 +32,8 @@ pub(crate) struct Window<'w, 'm> {
     /// Whether other messages are in flight on the same channel.
     among_others: bool,
     fates: Vec<Fate>,
+    /// Those that are still waited for.
+    confirms: Vec<(usize, PublisherConfirm)>,
     returned: Vec<BasicReturnMessage>,
 }
 
@@ -63,7 +66,8 @@ impl<'w, 'm> Window<'w, 'm> {
             }
             Fate::NotWritten
         });
-        Self { messages, among_others: false, fates: fates.collect(), returned: Vec::new() }
+        let fates = fates.collect();
+        Self { messages, among_others: false, fates, confirms: Vec::new(), returned: Vec::new() }
     }
 
     /// Messages that share their channel with others. None of them may be mandatory.
@@ -73,33 +77,23 @@ impl<'w, 'm> Window<'w, 'm> {
 
     /// Writes all messages to a channel in confirm mode, then waits for all confirms.
     pub(crate) async fn publish(&mut self, channel: &Channel) {
-        let mut confirms = Vec::with_capacity(self.messages.len());
-        for (place, confirm) in self.write(channel).await {
-            match confirm {
-                Ok(confirm) => confirms.push((place, confirm)),
-                Err(cause) => self.fates[place] = Fate::Settled(self.refused(cause)),
-            }
-        }
-        for (place, confirm) in confirms {
-            let (fate, returned) = match confirm.await {
-                Ok(Confirmation::Ack(returned)) => (Fate::Acked, returned),
-                Ok(Confirmation::Nack(returned)) => (Fate::Nacked, returned),
-                Ok(Confirmation::NotRequested) => (Fate::InDoubt, None),
-                Err(cause) => (Fate::Settled(self.refused(cause)), None),
-            };
-            self.fates[place] = fate;
-            self.returned.extend(returned);
+        self.write(channel).await;
+        // The last one first: most others are there by then, and each that is waited for costs a wake-up.
+        while let Some((place, confirm)) = self.confirms.last_mut() {
+            let (place, answer) = (*place, confirm.await);
+            self.confirms.pop();
+            self.note(place, answer);
         }
     }
 
     /// Writes those that were not found wrong already.
-    async fn write(&mut self, channel: &Channel) -> Vec<(usize, lapin::Result<PublisherConfirm>)> {
+    async fn write(&mut self, channel: &Channel) {
         let mut writes = Vec::with_capacity(self.messages.len());
         for (place, message) in self.messages.iter().enumerate() {
             if !matches!(self.fates[place], Fate::NotWritten) {
                 continue;
             }
-            self.fates[place] = match start_write(channel, message, message.mandatory).await {
+            self.fates[place] = match start_write(channel, message, message.mandatory) {
                 Ok(write) => {
                     writes.push((place, write));
                     Fate::InDoubt
@@ -107,11 +101,35 @@ impl<'w, 'm> Window<'w, 'm> {
                 Err(error) => Fate::Settled(Outcome::NotSent(error)),
             };
         }
-        let mut written = Vec::with_capacity(writes.len());
-        for (place, write) in writes {
-            written.push((place, write.await));
+        // lapin writes them in order: once the last one is written, all are.
+        for (place, write) in writes.into_iter().rev() {
+            match write.await {
+                Ok(confirm) => self.confirms.push((place, confirm)),
+                Err(cause) => self.fates[place] = Fate::Settled(self.refused(cause)),
+            }
         }
-        written
+        self.confirms.reverse();
+    }
+
+    fn note(&mut self, place: usize, answer: lapin::Result<Confirmation>) {
+        let (fate, returned) = match answer {
+            Ok(Confirmation::Ack(returned)) => (Fate::Acked, returned),
+            Ok(Confirmation::Nack(returned)) => (Fate::Nacked, returned),
+            Ok(Confirmation::NotRequested) => (Fate::InDoubt, None),
+            Err(cause) => (Fate::Settled(self.refused(cause)), None),
+        };
+        self.fates[place] = fate;
+        self.returned.extend(returned);
+    }
+
+    /// Notes the answers that are there, where the others are no longer waited for.
+    fn note_answered(&mut self) {
+        for (place, mut confirm) in std::mem::take(&mut self.confirms) {
+            let answer = Pin::new(&mut confirm).poll(&mut Context::from_waker(Waker::noop()));
+            if let Poll::Ready(answer @ Ok(_)) = answer {
+                self.note(place, answer);
+            }
+        }
     }
 
     /// What an error says about one message.
@@ -131,7 +149,8 @@ impl<'w, 'm> Window<'w, 'm> {
     }
 
     /// What became of each message. `late` is why the answers were no longer waited for, if so.
-    pub(crate) fn outcomes(self, late: Option<Error>) -> Vec<Outcome> {
+    pub(crate) fn outcomes(mut self, late: Option<Error>) -> Vec<Outcome> {
+        self.note_answered();
         // An answer that is worth nothing without another one is missing for the other one's reason.
         let missing = self.fates.iter().find_map(|fate| match fate {
             Fate::Settled(Outcome::Unknown(error)) => Some(error.clone()),
@@ -167,9 +186,10 @@ impl<'w, 'm> Window<'w, 'm> {
 pub(crate) async fn write_unconfirmed(channel: &Channel, messages: &[Message<'_>]) -> Result<()> {
     let mut writes = Vec::with_capacity(messages.len());
     for message in messages {
-        writes.push(start_write(channel, message, false).await?);
+        writes.push(start_write(channel, message, false)?);
     }
-    for write in writes {
+    // The last one first, as above.
+    for write in writes.into_iter().rev() {
         let written = async { write.await?.await };
         // lapin keeps what is not awaited, confirm or not.
         written.await.map_err(|cause| Error::Refused { step: "write a message", cause })?;
@@ -177,9 +197,9 @@ pub(crate) async fn write_unconfirmed(channel: &Channel, messages: &[Message<'_>
     Ok(())
 }
 
-/// Hands a message to lapin; what is returned resolves once it is written to the socket. To wait for each
-/// write before the next message costs a third of the pace.
-async fn start_write<'c>(
+/// Hands a message to lapin, which need not wake anybody for it; what is returned resolves once it is written
+/// to the socket. To wait for each write before the next message costs a third of the pace.
+fn start_write<'c>(
     channel: &'c Channel,
     message: &'c Message<'_>,
     mandatory: bool,
@@ -188,11 +208,11 @@ async fn start_write<'c>(
     let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
     let properties = message.properties.clone();
     let mut write = Box::pin(channel.basic_publish(exchange, routing_key, options, message.body, properties));
-    let done = poll_once(&mut write).await;
+    let done = write.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     Ok(async move {
         match done {
-            Some(done) => done,
-            None => write.await,
+            Poll::Ready(done) => done,
+            Poll::Pending => write.await,
         }
     })
 }

@@ -1,16 +1,23 @@
 //! Acknowledgements on their way: written one after the other without a wait for each, and never forgotten.
 
+use std::collections::VecDeque;
 use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use futures_lite::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_lite::future::poll_once;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicRejectOptions};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::{Deadline, Result};
+use crate::{CALL_DEADLINE, Error, Result};
 
 /// How many may be under way before the next one has to wait.
 const MOST: usize = 64;
+
+/// When there is nothing else to do, what is under way is looked after so much later. lapin wakes whoever
+/// waits for a write, and a wake-up costs more than the write; by then it is mostly done.
+const LOOK_AFTER: Duration = Duration::from_millis(5);
 
 /// What is told to the broker about a delivery.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -20,65 +27,156 @@ pub(crate) enum Settlement {
     Reject,
 }
 
-type Write = Pin<Box<dyn Future<Output = Result<Settlement>> + Send>>;
+/// A settlement that lapin has been given.
+struct Write {
+    done: Pin<Box<dyn Future<Output = lapin::Result<()>> + Send>>,
+    settlement: Settlement,
+    /// How many deliveries it is about.
+    deliveries: u64,
+    end: Instant,
+}
 
 /// The settlements of one consumer that lapin has not written to the socket yet.
 pub(crate) struct Writes<F> {
     channel: Channel,
-    under_way: FuturesUnordered<Write>,
+    /// How many acknowledgements are told to the broker as one.
+    ack_every: u64,
+    /// The tag of the last of those that it was not told yet, and how many they are.
+    untold: Option<(u64, u64)>,
+    /// In the order in which lapin writes them.
+    under_way: VecDeque<Write>,
     written: F,
 }
 
-impl<F: FnMut(Settlement)> Writes<F> {
-    /// Settlements on `channel`, which the deliveries came on; `written` is told of each once it has left.
-    pub(crate) fn new(channel: &Channel, written: F) -> Self {
-        Self { channel: channel.clone(), under_way: FuturesUnordered::new(), written }
+impl<F: FnMut(Settlement, u64)> Writes<F> {
+    /// Settlements on `channel`, which the deliveries came on; `written` is told of each that has left, and
+    /// of how many deliveries it was about. With `ack_every` above 1 nobody else may settle on the channel.
+    pub(crate) fn new(channel: &Channel, ack_every: u16, written: F) -> Self {
+        let (channel, ack_every) = (channel.clone(), ack_every.into());
+        Self { channel, ack_every, untold: None, under_way: VecDeque::new(), written }
     }
 
-    /// Starts to settle a delivery; waits only while too many are under way.
+    /// Starts to settle a delivery, the next one after the last; waits only while too many are under way.
     pub(crate) async fn start(&mut self, delivery_tag: u64, settlement: Settlement) -> Result<()> {
-        let channel = self.channel.clone();
-        self.under_way.push(Box::pin(async move {
-            let reject = |requeue| channel.basic_reject(delivery_tag, BasicRejectOptions { requeue });
-            match settlement {
-                Settlement::Ack => {
-                    let ack = channel.basic_ack(delivery_tag, BasicAckOptions::default());
-                    ack.deadline("acknowledge a message").await?;
-                }
-                Settlement::Requeue => reject(true).deadline("requeue a message").await?,
-                Settlement::Reject => reject(false).deadline("reject a message").await?,
+        if settlement == Settlement::Ack && self.ack_every > 1 {
+            let deliveries = self.untold.map_or(0, |(_, deliveries)| deliveries) + 1;
+            self.untold = Some((delivery_tag, deliveries));
+            if deliveries >= self.ack_every {
+                self.tell()?;
             }
-            Ok(settlement)
-        }));
+        } else {
+            self.write(delivery_tag, settlement, 1)?;
+        }
+        self.collect()?;
         while self.under_way.len() > MOST {
             self.next().await?;
         }
         Ok(())
     }
 
-    /// Awaits `work` and drives the settlements meanwhile.
+    /// Awaits `work`. If it takes time, the broker is told what it was not told yet.
     pub(crate) async fn during<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
         let mut work = pin!(work);
-        loop {
+        if let Some(value) = poll_once(&mut work).await {
+            return Ok(value);
+        }
+        self.tell()?;
+        if !self.under_way.is_empty() {
             tokio::select! {
                 biased;
-                written = self.next(), if !self.under_way.is_empty() => written?,
                 value = &mut work => return Ok(value),
+                () = sleep(LOOK_AFTER) => {}
             }
         }
+        while !self.under_way.is_empty() {
+            tokio::select! {
+                biased;
+                value = &mut work => return Ok(value),
+                written = self.next() => written?,
+            }
+        }
+        Ok(work.await)
     }
 
     /// Waits until all are written.
     pub(crate) async fn finish(&mut self) -> Result<()> {
+        self.tell()?;
         while !self.under_way.is_empty() {
             self.next().await?;
         }
         Ok(())
     }
 
+    fn tell(&mut self) -> Result<()> {
+        match self.untold.take() {
+            Some((delivery_tag, deliveries)) => self.write(delivery_tag, Settlement::Ack, deliveries),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a settlement to lapin.
+    fn write(&mut self, delivery_tag: u64, settlement: Settlement, deliveries: u64) -> Result<()> {
+        let channel = self.channel.clone();
+        let multiple = deliveries > 1;
+        let mut done: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
+            let reject = |requeue| channel.basic_reject(delivery_tag, BasicRejectOptions { requeue });
+            match settlement {
+                Settlement::Ack => channel.basic_ack(delivery_tag, BasicAckOptions { multiple }).await,
+                Settlement::Requeue => reject(true).await,
+                Settlement::Reject => reject(false).await,
+            }
+        });
+        // lapin takes it at the first poll, and need not wake anybody for it.
+        match done.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => self.note(settlement, deliveries, Ok(result)),
+            Poll::Pending => {
+                let end = Instant::now() + CALL_DEADLINE;
+                self.under_way.push_back(Write { done, settlement, deliveries, end });
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes those that are written by now.
+    fn collect(&mut self) -> Result<()> {
+        while let Some(Write { done, settlement, deliveries, .. }) = self.under_way.front_mut() {
+            let Poll::Ready(result) = done.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+                break;
+            };
+            let (settlement, deliveries) = (*settlement, *deliveries);
+            self.under_way.pop_front();
+            self.note(settlement, deliveries, Ok(result))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest.
     async fn next(&mut self) -> Result<()> {
-        if let Some(settlement) = self.under_way.next().await {
-            (self.written)(settlement?);
+        let Some(Write { done, settlement, deliveries, end }) = self.under_way.front_mut() else {
+            return Ok(());
+        };
+        let (settlement, deliveries) = (*settlement, *deliveries);
+        let result = timeout_at(*end, done).await.map_err(|_| ());
+        self.under_way.pop_front();
+        self.note(settlement, deliveries, result)
+    }
+
+    /// An error of the outer result is a timeout.
+    fn note(
+        &mut self,
+        settlement: Settlement,
+        deliveries: u64,
+        result: Result<lapin::Result<()>, ()>,
+    ) -> Result<()> {
+        let step = match settlement {
+            Settlement::Ack => "acknowledge a message",
+            Settlement::Requeue => "requeue a message",
+            Settlement::Reject => "reject a message",
+        };
+        match result {
+            Ok(Ok(())) => (self.written)(settlement, deliveries),
+            Ok(Err(cause)) => return Err(Error::Refused { step, cause }),
+            Err(()) => return Err(Error::Timeout { step, after: CALL_DEADLINE }),
         }
         Ok(())
     }

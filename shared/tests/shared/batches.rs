@@ -160,6 +160,9 @@ async fn without_confirms_one_channel_serves_all_and_is_replaced_when_the_broker
     publisher.publish_unconfirmed(&batch).await?;
     messages_in_q(&vhost, 3100).await?;
     assert_eq!(channels(&vhost)?, before + 1);
+    publisher.flush().await?;
+    eventually("the channel is closed", || Ok(channels(&vhost)? == before)).await?;
+    publisher.flush().await?;
 
     // The refusal comes when nobody waits for it.
     publisher.publish_unconfirmed(&[Message { exchange: "missing", ..to("k", false, b"lost") }]).await?;

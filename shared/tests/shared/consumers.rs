@@ -40,6 +40,8 @@ async fn no_workers_or_no_prefetch_are_refused_before_the_broker_hears_of_it() -
     for (consumer, words) in [
         (consumer().with_workers(0), "consumer 'casillas': the number of workers must be at least 1"),
         (consumer().with_prefetch(0), "consumer 'casillas': the prefetch must be at least 1"),
+        (consumer().with_ack_every(0), "one acknowledgement must be about at least 1 message"),
+        (consumer().with_workers(2).with_ack_every(2), "would be about the others' as well"),
         (Consumer::new("x".repeat(250), "q"), "too long for a consumer tag"),
         (Consumer::new("casillas", "x".repeat(256)), "the queue's name is over 255 bytes"),
     ] {
@@ -144,6 +146,48 @@ async fn a_failed_message_is_tried_once_more_and_a_panic_costs_an_attempt_only()
         assert_eq!(seen.iter().filter(|(seen, _)| seen == body).count(), times, "{body}: {seen:?}");
     }
     Ok(())
+}
+
+/// On one thread, as the programs run, where a handler that is done at once is no task of its own.
+#[tokio::test]
+async fn one_acknowledgement_for_many_messages_leaves_out_none_and_settles_no_failed_one() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let args = ConnectionArgs::for_url(vhost.url());
+    let shutdown = Shutdown::new();
+    let connection = Connection::open(&args, "cumulative", &shutdown).await?;
+    with_dead_letters().declare(&connection).await?;
+    for number in 0..10 {
+        publish(&args, "", "q", &number.to_string()).await?;
+    }
+    let consumer = consumer().with_prefetch(8).with_ack_every(4);
+    let handled = Arc::new(Mutex::new(0));
+    let handler = |_, delivery: lapin::message::Delivery| {
+        let (handled, shutdown) = (handled.clone(), shutdown.clone());
+        async move {
+            assert!(delivery.data != b"5" || delivery.redelivered, "the first attempt fails");
+            let mut handled = handled.lock().expect("it is not held where a handler panics");
+            *handled += 1;
+            // All ten, the rejected one twice.
+            if *handled == 11 {
+                shutdown.request();
+            }
+            match &*delivery.data {
+                b"7" if delivery.redelivered => Verdict::Reject,
+                b"7" => Verdict::Retry,
+                _ => Verdict::Ack,
+            }
+        }
+    };
+    in_the_end(consumer.run(&connection, handler)).await?;
+    let tally = consumer.tally();
+    assert_eq!((tally.received, tally.acked, tally.requeued, tally.rejected), (12, 9, 2, 1), "{tally:?}");
+    assert_eq!((tally.panicked, tally.unsettled()), (1, 0), "{tally:?}");
+    eventually("nothing left but the rejected one", || {
+        let messages =
+            |queue: &str| Ok::<_, anyhow::Error>(vhost.queue(queue)?.map(|queue| queue["messages"].clone()));
+        Ok(messages("q")? == Some(json!(0)) && messages("dead")? == Some(json!(1)))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

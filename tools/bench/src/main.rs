@@ -4,8 +4,11 @@
 
 mod contestant;
 mod echo;
+mod flow;
 mod ours;
 mod plainly;
+mod programs;
+mod recovery;
 mod report;
 mod seen;
 mod table;
@@ -41,6 +44,18 @@ struct Args {
     #[arg(long, value_name = "N")]
     messages: Option<NonZero<usize>>,
 
+    /// How often the connections are reset
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    resets: usize,
+
+    /// How often the broker is killed and started again
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    restarts: usize,
+
+    /// Messages during which the memory of a keeper is watched
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    watched: usize,
+
     /// Another client to measure: a name, and a command that is run with a workload, a number of messages and
     /// a queue, and AMQP_URL set; may be given several times
     #[arg(long, value_name = "NAME=COMMAND")]
@@ -66,7 +81,10 @@ fn main() -> ExitCode {
     match args.part {
         Some(Part::Run { contestant, workload, messages, queue }) => match &*contestant {
             // As every program on `shared` runs: on one thread.
-            "shared" => shared::run(async |_| {
+            "shared" => shared::run(async |shutdown| {
+                if workload == FLOW {
+                    return flow::ours(&ConnectionArgs::for_url(url()?), &queue, &shutdown).await;
+                }
                 let workload = workload.parse().map_err(anyhow::Error::msg)?;
                 let args = ConnectionArgs::for_url(url()?);
                 say!("{}", ours::run(&args, workload, messages, &queue).await?.json());
@@ -74,9 +92,12 @@ fn main() -> ExitCode {
             }),
             // As `#[tokio::main]` runs them.
             _ => plain(async || {
-                if workload == "one-shot" {
-                    plainly::send_one(&url()?, &queue).await?;
-                    return Ok(ExitCode::SUCCESS);
+                match &*workload {
+                    "one-shot" => {
+                        return plainly::send_one(&url()?, &queue).await.map(|()| ExitCode::SUCCESS);
+                    }
+                    FLOW => return flow::plain(&url()?, &queue).await.map(|never| match never {}),
+                    _ => {}
                 }
                 let workload = workload.parse().map_err(anyhow::Error::msg)?;
                 match plainly::run(&url()?, workload, messages, &queue).await? {
@@ -105,12 +126,19 @@ fn url() -> Result<String> {
     env::var("AMQP_URL").context("AMQP_URL is not set")
 }
 
+/// What is measured besides the workloads.
+const OTHERS: [&str; 4] = ["start", "memory", "reset", "restart"];
+
+/// The workload that ends only with its process.
+const FLOW: &str = "flow";
+
 async fn bench(args: &Args, shutdown: &Shutdown) -> Result<()> {
     let workloads: Vec<_> =
         Workload::ALL.into_iter().filter(|workload| args.wants(&workload.to_string())).collect();
-    if workloads.is_empty() {
+    let others: Vec<_> = OTHERS.into_iter().filter(|other| args.wants(other)).collect();
+    if workloads.is_empty() && others.is_empty() {
         let names: Vec<_> = Workload::ALL.iter().map(ToString::to_string).collect();
-        bail!("nothing to do: the workloads are {}", names.join(", "));
+        bail!("nothing to do: there are {}, {}", names.join(", "), OTHERS.join(", "));
     }
     let node = match url() {
         Ok(_) => None,
@@ -141,7 +169,35 @@ async fn bench(args: &Args, shutdown: &Shutdown) -> Result<()> {
     runs.sort_by_key(|run| {
         contestants.iter().position(|contestant| contestant.to_string() == run.contestant)
     });
-    say!("\n{}", table(&runs));
+    let url = referee.url;
+    let (resets, restarts, messages) = (args.resets, args.restarts, args.watched);
+    let tables = tokio::task::spawn_blocking(move || -> Result<Vec<String>> {
+        let (mut lines, mut recoveries) = (Vec::new(), Vec::new());
+        for other in others {
+            match (other, &node) {
+                ("start", _) => lines.extend(programs::starts(&url, &contestants)?),
+                ("memory", _) => lines.extend(programs::memory(&url, messages)?),
+                ("reset", Some(node)) => recoveries.extend(recovery::resets(node, resets)?),
+                ("restart", Some(node)) => recoveries.extend(recovery::restarts(node, restarts)?),
+                _ => say!("{other}: left out, because AMQP_URL names a broker, which may be somebody else's"),
+            }
+        }
+        let mut tables = Vec::new();
+        if !lines.is_empty() {
+            tables.push(programs::table(&lines));
+        }
+        if !recoveries.is_empty() {
+            tables.push(recovery::table(&recoveries));
+        }
+        Ok(tables)
+    });
+    let others = tables.await?;
+    if !runs.is_empty() {
+        say!("\n{}", table(&runs));
+    }
+    for table in others? {
+        say!("\n{table}");
+    }
     let faulty = runs.iter().filter(|run| !run.turn.faults.is_none()).count();
     if faulty > 0 {
         bail!("{faulty} runs lost or doubled messages: their rates are worth nothing");

@@ -12,7 +12,7 @@ use transactions::guarantees::Guarantee;
 
 use crate::report::{Report, Watch};
 use crate::seen::Seen;
-use crate::workload::{CALLERS, PAIRS, PREFETCH, Workload, body, number, pair_queue};
+use crate::workload::{ACK_EVERY, CALLERS, PAIRS, PREFETCH, Workload, body, number, pair_queue};
 
 /// How many messages a program hands over at once, where it has many.
 const HANDED_OVER: usize = 1000;
@@ -58,8 +58,7 @@ impl Run {
             }
             Workload::Consume(prefetch) => self.consume(|consumer| consumer.with_prefetch(prefetch)).await,
             Workload::AckEvery => {
-                // TODO ack_every
-                self.consume(|consumer| consumer.with_prefetch(PREFETCH)).await
+                self.consume(|consumer| consumer.with_prefetch(PREFETCH).with_ack_every(ACK_EVERY)).await
             }
             Workload::Rpc(callers) => self.call(callers).await,
             Workload::Pairs => self.produce_and_consume().await,
@@ -94,7 +93,9 @@ impl Run {
             }
             Ok(wrong)
         });
-        Ok(publish.await?)
+        let wrong = publish.await?;
+        publisher.flush().await?;
+        Ok(wrong)
     }
 
     fn is_wrong(&self, number: usize, outcome: &Outcome) -> bool {
@@ -196,6 +197,7 @@ impl Run {
                         .collect();
                     publisher.publish_unconfirmed(&messages).await?;
                 }
+                publisher.flush().await?;
                 Ok(())
             });
         }

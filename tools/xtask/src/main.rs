@@ -17,6 +17,7 @@ mod say;
 mod smoke;
 mod stage;
 mod test;
+mod test_programs;
 mod visit;
 mod workspace;
 

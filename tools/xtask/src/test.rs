@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use broker::Node;
 
 use crate::say::say;
-use crate::{install, workspace};
+use crate::{install, test_programs, workspace};
 
 /// Runs all steps, up to the first that fails, and says how each went.
 pub(crate) fn test(install: bool, args: &[String]) -> Result<ExitCode> {
@@ -35,6 +35,10 @@ pub(crate) fn test(install: bool, args: &[String]) -> Result<ExitCode> {
             // One node for all test binaries: each would take seconds to start its own.
             say!("$ rabbitmq-server (private node)");
             let node = Node::start()?;
+            if args.is_empty() {
+                return test_programs::run_all(&node.description());
+            }
+            // Somebody is after certain tests: cargo knows how to choose.
             let mut test = command(&["test", "--workspace", "--locked"]);
             run(test.args(args).env(broker::TEST_NODE, node.description()))
         });
@@ -42,7 +46,7 @@ pub(crate) fn test(install: bool, args: &[String]) -> Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = workspace::cargo();
     // What is set for one's own programs must not change what is tested.
     command.args(args).env_remove("AMQP_URL").env_remove("AMQP_PREFIX");
@@ -54,7 +58,7 @@ fn cargo(args: &[&'static str]) -> impl FnOnce() -> Result<()> {
     move || run(&mut command)
 }
 
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let words: Vec<_> = command.get_args().map(std::ffi::OsStr::to_string_lossy).collect();
     let line = format!("cargo {}", words.join(" "));
     say!("$ {line}");

@@ -1,0 +1,121 @@
+//! Runs the test programs of the workspace beside each other: most tests wait for a broker, so one program
+//! after the other would leave the machine idle for most of the time.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::say::say;
+use crate::test;
+
+/// How many programs run at once. Each has several tests under way, as many as the machine has cores.
+const AT_ONCE: usize = 3;
+
+/// Those that take longest, and are begun first: the end of the longest is the end of all.
+const LONGEST: [&str; 5] = ["faults", "smoke", "shared", "node", "demo"];
+
+/// A test program that cargo has built.
+struct Program {
+    name: String,
+    path: PathBuf,
+    /// Where cargo would run it.
+    folder: PathBuf,
+}
+
+/// Builds and runs all tests; they find the node by its description. Fails after all have run.
+pub(crate) fn run_all(node: &str) -> Result<()> {
+    let programs = Mutex::new(build()?);
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(program) = lock(&programs).pop_front() else { break };
+                    if let Err(error) = program.run(node) {
+                        say!("{}: {error:#}", program.name);
+                        lock(&failed).push(program.name);
+                    }
+                }
+            });
+        }
+    });
+    // The examples in the documentation.
+    test::run(test::command(&["test", "--workspace", "--doc", "--locked"]).env(broker::TEST_NODE, node))?;
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
+/// Builds all test programs.
+fn build() -> Result<VecDeque<Program>> {
+    let mut build = test::command(&[
+        "test",
+        "--workspace",
+        "--locked",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    say!("$ cargo test --workspace --locked --no-run");
+    let output = build.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    ensure!(output.status.success(), "the tests cannot be built");
+    let mut programs = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let message: Value = serde_json::from_str(line).context("cargo's messages")?;
+        // The programs that the tests start are listed as well, but are no tests.
+        let is_test = message["profile"]["test"] == true;
+        if let (true, Some(path), Some(manifest), Some(name)) = (
+            is_test,
+            message["executable"].as_str(),
+            message["manifest_path"].as_str(),
+            message["target"]["name"].as_str(),
+        ) {
+            let folder = PathBuf::from(manifest).parent().context("a manifest without a folder")?.to_owned();
+            let package = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = if package == name { package } else { format!("{package}/{name}") };
+            programs.push(Program { name, path: path.into(), folder });
+        }
+    }
+    ensure!(!programs.is_empty(), "cargo has built no tests");
+    programs.sort_by_key(|program| LONGEST.iter().position(|long| program.is(long)).unwrap_or(LONGEST.len()));
+    Ok(programs.into())
+}
+
+impl Program {
+    fn is(&self, target: &str) -> bool {
+        self.name.rsplit('/').next() == Some(target)
+    }
+
+    /// Runs it, and prints what it printed in one piece.
+    fn run(&self, node: &str) -> Result<()> {
+        let started = Instant::now();
+        let mut command = Command::new(&self.path);
+        command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
+        command.env_remove("AMQP_URL").env_remove("AMQP_PREFIX").env(broker::TEST_NODE, node);
+        let output = command.stdin(Stdio::null()).output().context("cannot run it")?;
+        let has_tests = !output.stdout.starts_with(b"\nrunning 0 tests");
+        if has_tests || !output.status.success() {
+            self.print(started.elapsed(), &output.stdout, &output.stderr);
+        }
+        ensure!(output.status.success(), "{}", output.status);
+        Ok(())
+    }
+
+    fn print(&self, time: Duration, stdout: &[u8], stderr: &[u8]) {
+        let mut all = io::stdout().lock();
+        // If nobody reads, the exit code still tells.
+        let _ = writeln!(all, "\n{} ({:.1} s)", self.name, time.as_secs_f64());
+        let _ = all.write_all(stdout).and_then(|()| all.write_all(stderr)).and_then(|()| all.flush());
+    }
+}
+
+fn lock<T>(list: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A panic elsewhere cannot leave a list half changed.
+    list.lock().unwrap_or_else(PoisonError::into_inner)
+}
