@@ -16,6 +16,12 @@ pub const DIFFERS: &[(&str, &str)] = &[
     (r"(attempt [0-9]+/[0-9]+) in [0-9.]+(ms|s)\b", "$1 in TIME"),
     (r"(longest outage) [0-9][0-9a-zµ. ]*", "$1 TIME"),
     (r"(failed attempts) in [0-9.]+(ms|s)\b", "$1 in TIME"),
+    (r"^([a-z-]+ +(?:pass|warn|skipped)) +[0-9]+(  |$)", "$1 TIME$2"),
+    (r"[0-9]+ times: least .*?;", "TIMES;"),
+    (r"(connected|there and back) in [0-9]+ ms", "$1 in TIME"),
+    (r"[0-9]+ ms (instead of)", "TIME $1"),
+    (r" in [0-9.]+ (ms|s) on RabbitMQ", " in TIME on RabbitMQ"),
+    (r"[0-9.]+ ?(ms|s) \| time=.*", "TIME"),
     (r"Uptime \(seconds\): [0-9]+", "Uptime TIME"),
     // Rates.
     (r"[0-9]+ messages per second(, [0-9.]+ ×)?", "RATE"),
@@ -23,7 +29,8 @@ pub const DIFFERS: &[(&str, &str)] = &[
     // What a machine is called, and its ports and processes.
     (r"127\.0\.0\.1:[0-9]{4,5}", "ADDRESS"),
     (r"localhost:[0-9]{4,5}", "ADDRESS"),
-    (r"\b(t[0-9]+|rabbit)@[A-Za-z0-9-]+", "NODE"),
+    (r"\brabbit@[A-Za-z0-9-]+", "NODE"),
+    (r"ports [0-9, ]+ on node", "PORTS on node"),
     (r"^(rabbitmqctl\(\) \{ env -i ).*", "$1"),
 ];
 

@@ -19,13 +19,16 @@ use crate::programs::Programs;
 use crate::shims;
 
 /// For the next line of a program.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// For the end of a program, which may have a thing to do first.
 const END: Duration = Duration::from_secs(90);
 
 /// For the numbers of `rabbitmqctl`, which lag behind.
 const LAG: Duration = Duration::from_secs(10);
+
+/// What a program says that takes more than a moment to end, which it may or may not.
+const FINISHING: &str = "INFO finishing the work in hand";
 
 /// How many pages are played at once: they wait more than they compute.
 const AT_ONCE: usize = 4;
@@ -113,8 +116,20 @@ impl Stage<'_> {
         let paths = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths([shims].into_iter().chain(env::split_paths(&paths)))?;
         let path = path.to_string_lossy().into_owned();
-        let vhost = vhost.map(str::to_owned);
-        let mut play = Play { page, folder, running, path, url, vhost, beside: Vec::new(), seen: Vec::new(), problems: Vec::new() };
+        let mut usual = vec![
+            (format!("127.0.0.1:{}", node.port()), "127.0.0.1:5672"),
+            (node.management_url(), "http://127.0.0.1:15672"),
+        ];
+        if let Some((name, _)) = node.name().split_once('@') {
+            usual.push((format!("{name}@"), "rabbit@"));
+        }
+        if let Some(vhost) = vhost {
+            // In a URL, with and without an encoding of its own, and elsewhere.
+            usual.push((format!("/{}", vhost.replace('-', "%2D")), "/%2F"));
+            usual.push((format!("/{vhost}"), "/%2F"));
+            usual.push((vhost.to_owned(), "/"));
+        }
+        let mut play = Play { page, folder, running, path, url, usual, beside: Vec::new(), seen: Vec::new(), problems: Vec::new() };
         play.from_top_to_bottom();
         Ok(play.ended())
     }
@@ -137,8 +152,8 @@ struct Play<'p> {
     running: PathBuf,
     path: String,
     url: String,
-    /// Shown as `/`.
-    vhost: Option<String>,
+    /// What this node and vhost are called, and what the reader's are.
+    usual: Vec<(String, &'static str)>,
     beside: Vec<Beside>,
     /// The commands that have ended, with what they printed.
     seen: Vec<(Command, Vec<String>)>,
@@ -151,6 +166,8 @@ struct Beside {
     running: Running,
     /// How many of its lines were waited for.
     taken: usize,
+    /// Whether the last line before its end was waited for, beyond a gap.
+    waited: bool,
 }
 
 impl Play<'_> {
@@ -244,7 +261,7 @@ impl Play<'_> {
             Err(failure) => self.problem(command.line, failure.to_string()),
             Ok(running) => {
                 let ready = command.ready();
-                self.beside.push(Beside { command, running, taken: 0 });
+                self.beside.push(Beside { command, running, taken: 0, waited: false });
                 self.list_those_beside();
                 self.wait_for_lines(self.beside.len() - 1, ready);
             }
@@ -259,22 +276,23 @@ impl Play<'_> {
         let _ = fs::write(&self.running, lines.collect::<String>());
     }
 
-    /// Waits for the first lines of the command's output, if the page shows as many.
+    /// Waits for the first lines of the command's output, or for all that come before its end.
     fn wait_for_lines(&mut self, at: usize, count: usize) {
         let beside = &mut self.beside[at];
         let expected = beside.command.before_its_end();
-        let gap = expected.iter().position(|line| line == ANY);
-        while beside.taken < gap.unwrap_or(expected.len()).min(count) {
+        let expected = &expected[..count.min(expected.len())];
+        let gap = expected.iter().position(|line| line == ANY).unwrap_or(expected.len());
+        while beside.taken < gap {
             // What ended too early, or says too little, shows in the comparison.
             if beside.running.try_wait_for_line(Stream::Stdout, |_| true).is_err() {
                 return;
             }
             beside.taken += 1;
         }
-        if let (Some(_), Some(last), usize::MAX) = (gap, expected.last(), count)
-            && last != ANY
-        {
+        if let Some(last) = expected[gap..].last().filter(|line| *line != ANY && !beside.waited) {
             let _ = beside.running.try_wait_for_line(Stream::Stdout, |line| same_line(last, line));
+            // A line is waited for once: it may be the last of the first lines and of all.
+            beside.waited = count == usize::MAX || expected.len() == beside.command.before_its_end().len();
         }
     }
 
@@ -303,6 +321,12 @@ impl Play<'_> {
             }
             Ok(end) => {
                 let mut lines = self.shown(end.stdout);
+                let shows_it = beside.command.output.iter().any(|line| line.contains(FINISHING));
+                if let (Some(pressed), false) = (pressed, shows_it)
+                    && let Some(at) = lines.iter().skip(pressed).position(|line| line.contains(FINISHING))
+                {
+                    lines.remove(pressed + at);
+                }
                 if let Some(at) = pressed {
                     // A terminal shows what comes next in the same line. So may the page, or leave it to the next.
                     let alone = beside.command.output.iter().any(|line| line == CTRL_C);
@@ -319,11 +343,9 @@ impl Play<'_> {
         }
     }
 
-    /// The lines as the page shows them, on the vhost `/`.
+    /// The lines as a reader sees them: on a node of the usual name and ports, on the vhost `/`.
     fn shown(&self, lines: Vec<String>) -> Vec<String> {
-        let Some(vhost) = &self.vhost else { return lines };
-        let in_url = format!("/{vhost}");
-        lines.into_iter().map(|line| line.replace(&in_url, "/%2F").replace(vhost, "/")).collect()
+        lines.into_iter().map(|line| usual(&line, &self.usual)).collect()
     }
 
     fn compare(&mut self, command: Command, lines: Vec<String>, code: Option<i32>) {
@@ -344,6 +366,18 @@ impl Play<'_> {
     }
 }
 
+/// The line with the usual names, and without the colours that `rabbitmqctl` uses even where no terminal is.
+fn usual(line: &str, names: &[(String, &str)]) -> String {
+    let (mut text, mut rest) = (String::new(), line);
+    while let Some((before, code)) = rest.split_once("\u{1b}[") {
+        text += before;
+        rest = code.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        rest = rest.strip_prefix('m').unwrap_or(rest);
+    }
+    text += rest;
+    names.iter().fold(text, |text, (name, usual)| text.replace(name, usual))
+}
+
 /// Whether the output is the one of the page; what `rabbitmqctl` lists, it lists in any order.
 fn agrees(command: &Command, lines: &[String]) -> bool {
     if !is_list(command) || command.output.iter().any(|line| line == ANY) {
@@ -362,4 +396,16 @@ fn agrees(command: &Command, lines: &[String]) -> bool {
 
 fn is_list(command: &Command) -> bool {
     command.text.starts_with("rabbitmqctl ") && command.text.contains(" list_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_shown_with_the_usual_names_and_without_colours() {
+        let names = [("test-1-0".to_owned(), "/"), ("t27080@".to_owned(), "rabbit@")];
+        assert_eq!(usual("\u{1b}[1mAlarms\u{1b}[0m of t27080@vm", &names), "Alarms of rabbit@vm");
+        assert_eq!(usual("in vhost 'test-1-0'", &names), "in vhost '/'");
+    }
 }
