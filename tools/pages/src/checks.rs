@@ -19,7 +19,10 @@ pub fn problems(page: &Page) -> Vec<Problem> {
         match console::read(page, block) {
             Some(Err(why)) => wrong(block.start, why),
             Some(Ok(Console::NotRun(reason))) if !NOT_RUN.contains(&&*reason) => {
-                wrong(block.start, format!("\"{reason}\" is no reason not to run it: {}", NOT_RUN.join(", ")));
+                wrong(
+                    block.start,
+                    format!("\"{reason}\" is no reason not to run it: {}", NOT_RUN.join(", ")),
+                );
             }
             Some(Ok(_)) => {}
             None if ["rust", "mermaid"].contains(&block.language()) => {}

@@ -31,10 +31,13 @@ pub(crate) fn updated(page: &[String], seen: &[String]) -> Vec<String> {
         }
     }
     let steps = steps(page, seen);
-    steps.into_iter().filter_map(|step| match step {
-        Step::Both(line) | Step::Seen(line) => Some(line.to_owned()),
-        Step::Page(_) => None,
-    }).collect()
+    steps
+        .into_iter()
+        .filter_map(|step| match step {
+            Step::Both(line) | Step::Seen(line) => Some(line.to_owned()),
+            Step::Page(_) => None,
+        })
+        .collect()
 }
 
 /// Both outputs, line by line, for a person: `-` only on the page, `+` only printed.

@@ -94,14 +94,17 @@ impl Command {
     /// The program that cargo is to run.
     pub(crate) fn program(&self) -> Option<&str> {
         let words: Vec<_> = self.text.split_whitespace().take_while(|word| *word != "--").collect();
-        let after = |name| words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1).copied());
+        let after =
+            |name| words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1).copied());
         after("--bin").or_else(|| after("--example")).or_else(|| after("-p"))
     }
 
     /// How many lines a program that runs beside the others prints before the next command is typed: up to the one
     /// that says that it waits, or else the first.
     pub(crate) fn ready(&self) -> usize {
-        let waits = |line: &String| line.starts_with(" [*] ") || line.starts_with("running ") || line.contains("press Ctrl-C");
+        let waits = |line: &String| {
+            line.starts_with(" [*] ") || line.starts_with("running ") || line.contains("press Ctrl-C")
+        };
         let limit = self.before_its_end().len();
         self.before_its_end().iter().position(waits).map_or(1, |at| at + 1).min(limit)
     }
@@ -134,7 +137,10 @@ mod tests {
         };
         assert_eq!((commands[0].text.as_str(), commands[0].line, commands[0].start), ("a b", 1, 3));
         assert_eq!((&*commands[0].output, commands[0].end), (&["one".to_owned()][..], End::First));
-        assert_eq!((commands[1].program(), commands[1].end, commands[1].ready()), (Some("d"), End::CtrlC(2), 2));
+        assert_eq!(
+            (commands[1].program(), commands[1].end, commands[1].ready()),
+            (Some("d"), End::CtrlC(2), 2)
+        );
     }
 
     #[test]

@@ -45,7 +45,9 @@ pub fn same_line(page: &str, seen: &str) -> bool {
 }
 
 fn without(line: &str) -> String {
-    PATTERNS.iter().fold(line.to_owned(), |line, (pattern, name)| pattern.replace_all(&line, *name).into_owned())
+    PATTERNS
+        .iter()
+        .fold(line.to_owned(), |line, (pattern, name)| pattern.replace_all(&line, *name).into_owned())
 }
 
 #[cfg(test)]
@@ -57,11 +59,23 @@ mod tests {
         for (page, seen, same) in [
             ("queue amq.gen-WezxjO_BZP7cS3ktqnSOOA", "queue amq.gen-AG83Gm_5bPeLXifdywj1jA", true),
             ("     asked for 1000 ms, came after 1062 ms", "     asked for 1000 ms, came after 999 ms", true),
-            ("     asked for 1000 ms, came after 1062 ms", "     asked for 500 ms, came after 1062 ms", false),
+            (
+                "     asked for 1000 ms, came after 1062 ms",
+                "     asked for 500 ms, came after 1062 ms",
+                false,
+            ),
             ("lost; attempt 1/1200 in 21ms", "lost; attempt 1/1200 in 1.2s", true),
             ("lost; attempt 1/1200 in 21ms", "lost; attempt 2/1200 in 21ms", false),
-            ("transaction per 100            8465   2000 of 2000", "transaction per 100   9  2000 of 2000", true),
-            ("transaction per 100            8465   2000 of 2000", "transaction per 100   9  1999 of 2000", false),
+            (
+                "transaction per 100            8465   2000 of 2000",
+                "transaction per 100   9  2000 of 2000",
+                true,
+            ),
+            (
+                "transaction per 100            8465   2000 of 2000",
+                "transaction per 100   9  1999 of 2000",
+                false,
+            ),
             (" [.] 9417 messages per second", " [.] 1 messages per second", true),
             (" [.] Confirmed: 90", " [.] Confirmed: 91", false),
         ] {

@@ -17,12 +17,17 @@ pub(crate) fn find(source: &str, name: &str) -> Result<Vec<String>, String> {
     }
     let indent = &line[..line.len() - line.trim_start().len()];
     let ends = |line: &str| {
-        line.strip_prefix(indent).is_some_and(|rest| rest.starts_with(['}', ']', ')']) && !rest.ends_with('{'))
+        line.strip_prefix(indent)
+            .is_some_and(|rest| rest.starts_with(['}', ']', ')']) && !rest.ends_with('{'))
     };
     let end = if line.ends_with([';', '}']) {
         start
     } else {
-        lines[start + 1..].iter().position(|line| ends(line)).map(|at| start + 1 + at).ok_or("it has no end")?
+        lines[start + 1..]
+            .iter()
+            .position(|line| ends(line))
+            .map(|at| start + 1 + at)
+            .ok_or("it has no end")?
     };
     Ok(to_the_margin(&lines[start..=end]))
 }
@@ -30,7 +35,8 @@ pub(crate) fn find(source: &str, name: &str) -> Result<Vec<String>, String> {
 /// Whether the line begins the item of this name.
 fn declares(line: &str, name: &str) -> bool {
     let words: Vec<_> = line.split_whitespace().collect();
-    let Some(at) = words.iter().position(|word| ["fn", "struct", "enum", "const", "static", "type"].contains(word))
+    let Some(at) =
+        words.iter().position(|word| ["fn", "struct", "enum", "const", "static", "type"].contains(word))
     else {
         return false;
     };

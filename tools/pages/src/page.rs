@@ -68,7 +68,9 @@ impl Page {
     /// Its fenced blocks.
     pub fn blocks(&self) -> Vec<Block> {
         let elements = self.elements().into_iter();
-        elements.filter_map(|element| if let Element::Block(block) = element { Some(block) } else { None }).collect()
+        elements
+            .filter_map(|element| if let Element::Block(block) = element { Some(block) } else { None })
+            .collect()
     }
 
     /// The lines of a block.
@@ -91,7 +93,8 @@ impl Page {
                     let ticks = line.len() - line.trim_start_matches('`').len();
                     if ticks >= 3 {
                         let (fence, info) = line.split_at(ticks);
-                        let block = Block { info: info.trim().to_owned(), start: number + 1, end: number + 1 };
+                        let block =
+                            Block { info: info.trim().to_owned(), start: number + 1, end: number + 1 };
                         open = Some((fence.to_owned(), block));
                     } else if is_heading(line) {
                         elements.push(Element::Heading);
@@ -147,10 +150,18 @@ mod tests {
 
     #[test]
     fn headings_and_blocks_are_found_in_their_order() {
-        let page = Page::new("a.md", "# A\n```console &\n# no heading\n```\n#no\n## B\n````text\n```\n````\n```rust\nx");
+        let page = Page::new(
+            "a.md",
+            "# A\n```console &\n# no heading\n```\n#no\n## B\n````text\n```\n````\n```rust\nx",
+        );
         let block = |info: &str, start, end| Element::Block(Block { info: info.to_owned(), start, end });
-        let expected =
-            [Element::Heading, block("console &", 2, 3), Element::Heading, block("text", 7, 8), block("rust", 10, 11)];
+        let expected = [
+            Element::Heading,
+            block("console &", 2, 3),
+            Element::Heading,
+            block("text", 7, 8),
+            block("rust", 10, 11),
+        ];
         assert_eq!(page.elements(), expected);
         assert_eq!(page.blocks()[0].language(), "console");
     }

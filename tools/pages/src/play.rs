@@ -78,7 +78,9 @@ impl Stage<'_> {
         thread::scope(|scope| {
             for _ in 0..AT_ONCE {
                 scope.spawn(|| {
-                    while let Some(page) = { waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front() } {
+                    while let Some(page) =
+                        { waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front() }
+                    {
                         let played = self.play(page);
                         done.lock().unwrap_or_else(PoisonError::into_inner)(played);
                     }
@@ -129,7 +131,17 @@ impl Stage<'_> {
             usual.push((format!("/{vhost}"), "/%2F"));
             usual.push((vhost.to_owned(), "/"));
         }
-        let mut play = Play { page, folder, running, path, url, usual, beside: Vec::new(), seen: Vec::new(), problems: Vec::new() };
+        let mut play = Play {
+            page,
+            folder,
+            running,
+            path,
+            url,
+            usual,
+            beside: Vec::new(),
+            seen: Vec::new(),
+            problems: Vec::new(),
+        };
         play.from_top_to_bottom();
         Ok(play.ended())
     }
@@ -196,11 +208,14 @@ impl Play<'_> {
         seen.sort_by_key(|(command, _)| command.start);
         // From the last to the first, so that the lines before keep their numbers.
         for (command, lines) in seen.iter().rev() {
-            let shown = if agrees(command, lines) { command.output.clone() } else { updated(&command.output, lines) };
+            let shown =
+                if agrees(command, lines) { command.output.clone() } else { updated(&command.output, lines) };
             page.lines.splice(command.start..command.start + command.output.len(), shown);
         }
         let mut problems = self.problems;
-        problems.sort_by_key(|problem| problem.place.rsplit_once(':').and_then(|(_, line)| line.parse::<usize>().ok()));
+        problems.sort_by_key(|problem| {
+            problem.place.rsplit_once(':').and_then(|(_, line)| line.parse::<usize>().ok())
+        });
         Played { page, problems, commands, time: Duration::ZERO }
     }
 
@@ -243,7 +258,9 @@ impl Play<'_> {
         let variables = words.take_while(|word| word.contains('=') && !word.starts_with(['\'', '"'])).count();
         // In place of the shell, so that the program's number and its end are its own.
         let text = match command.text.splitn(variables + 1, ' ').last() {
-            Some(rest) if rest.starts_with("cargo ") && !rest.contains(" | ") => format!("exec env {}", command.text),
+            Some(rest) if rest.starts_with("cargo ") && !rest.contains(" | ") => {
+                format!("exec env {}", command.text)
+            }
             _ => command.text.clone(),
         };
         let script = format!("cd '{}' && exec 2>&1\n{text}", self.folder.path().display());

@@ -46,7 +46,11 @@ pub(crate) fn write(folder: &Path, programs: &Programs, node: &Node, vhost: Opti
         let line = line.replace("/rabbitmqctl", &format!("/{tool}"));
         let plugins = "RABBITMQ_ENABLED_PLUGINS_FILE=\"$HOME/enabled_plugins\"";
         let (environment, program) = line.rsplit_once(' ').unwrap_or(("", &line));
-        command(folder, tool, &format!("exec {environment} sh -c '{plugins} exec \"$0\" \"$@\"' {program} \"$@\"\n"))?;
+        command(
+            folder,
+            tool,
+            &format!("exec {environment} sh -c '{plugins} exec \"$0\" \"$@\"' {program} \"$@\"\n"),
+        )?;
     }
     command(folder, "pgrep", PGREP)
 }

@@ -94,7 +94,10 @@ mod tests {
         let mut translation = Page::new("a/README.zh-CN.md", text);
         assert_eq!(follow(&mut translation, &original).len(), 3);
         assert_eq!(translation.lines[2], "b");
-        let mut right = Page::new("a/README.zh-CN.md", "```console\n$ a\nb\n```\n| `x` 一 | [一](../b/README.zh-CN.md#一) |\n");
+        let mut right = Page::new(
+            "a/README.zh-CN.md",
+            "```console\n$ a\nb\n```\n| `x` 一 | [一](../b/README.zh-CN.md#一) |\n",
+        );
         assert_eq!(follow(&mut right, &original).len(), 0);
     }
 }

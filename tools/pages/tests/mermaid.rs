@@ -23,7 +23,7 @@ fn parse(texts: &[String]) -> Option<Vec<Option<String>>> {
     }
     assert!(
         folder.join("node_modules/mermaid").exists(),
-        "Node is here, the parser is not: cargo xtask test --install, or npm ci --prefix tools/pages/mermaid"
+        "Node is here, the parser is not: cargo xtask test --install, or npm ci --ignore-scripts --prefix tools/pages/mermaid"
     );
     let mut node = node.spawn().unwrap();
     node.stdin.take().unwrap().write_all(serde_json::to_string(texts).unwrap().as_bytes()).unwrap();
@@ -47,7 +47,10 @@ fn every_picture_parses() {
     texts.push("flowchart LR\n    P((P)) --> Q[[hello".to_owned());
     let Some(verdicts) = parse(&texts) else { return };
     assert!(verdicts.last().unwrap().is_some(), "the parser takes a picture that is cut off");
-    let wrong = places.iter().zip(&verdicts).filter_map(|(place, verdict)| Some(format!("{place}: {}", verdict.as_ref()?)));
+    let wrong = places
+        .iter()
+        .zip(&verdicts)
+        .filter_map(|(place, verdict)| Some(format!("{place}: {}", verdict.as_ref()?)));
     let wrong: Vec<_> = wrong.collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -22,7 +22,11 @@ fn all() -> Vec<Page> {
 
 fn expect_none(problems: &[pages::Problem]) {
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    assert!(problems.is_empty(), "\n{}\ncargo xtask docs --update corrects outputs and excerpts", problems.join("\n"));
+    assert!(
+        problems.is_empty(),
+        "\n{}\ncargo xtask docs --update corrects outputs and excerpts",
+        problems.join("\n")
+    );
 }
 
 #[test]

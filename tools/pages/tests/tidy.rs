@@ -27,7 +27,11 @@ fn sources() -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(root().join(&folder)).unwrap().map(Result::unwrap) {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.file_type().unwrap().is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules" {
+            if entry.file_type().unwrap().is_dir()
+                && !name.starts_with('.')
+                && name != "target"
+                && name != "node_modules"
+            {
                 folders.push(folder.join(name));
             } else if name.ends_with(".rs") {
                 files.push(folder.join(name));
@@ -62,9 +66,10 @@ fn every_program_and_every_option_is_on_its_page() {
         let page = ["", "tools/"].iter().map(|folder| format!("{folder}{package}/README.md"));
         let Some(page) = page.map(|page| root().join(page)).find(|page| page.exists()) else {
             // What is no pattern, and no tool with a page of its own, is on the first page or in docs.
-            let named = common.contains(name) || fs::read_dir(root().join("docs")).unwrap().any(|page| {
-                fs::read_to_string(page.unwrap().path()).is_ok_and(|page| page.contains(name))
-            });
+            let named = common.contains(name)
+                || fs::read_dir(root().join("docs")).unwrap().any(|page| {
+                    fs::read_to_string(page.unwrap().path()).is_ok_and(|page| page.contains(name))
+                });
             if !named {
                 missing.push(format!("{name} is on no page"));
             }
@@ -79,7 +84,8 @@ fn every_program_and_every_option_is_on_its_page() {
         for option in options(&help).iter().filter(|option| !OF_EVERY_PARSER.contains(&option.as_str())) {
             seen += 1;
             if !shown.contains(option) && !everywhere.contains(option) {
-                missing.push(format!("{option} of {name} is neither on the page of {package} nor a common one"));
+                missing
+                    .push(format!("{option} of {name} is neither on the page of {package} nor a common one"));
             }
         }
     }
@@ -90,7 +96,8 @@ fn every_program_and_every_option_is_on_its_page() {
 #[test]
 fn the_changelog_has_the_version() {
     let manifest = read("Cargo.toml");
-    let version = manifest.lines().find_map(|line| line.strip_prefix("version = ")).unwrap().trim_matches('"');
+    let version =
+        manifest.lines().find_map(|line| line.strip_prefix("version = ")).unwrap().trim_matches('"');
     let changelog = read("CHANGELOG.md");
     assert!(changelog.lines().any(|line| line.starts_with("## ") && line.contains(version)), "no {version}");
 }

@@ -26,8 +26,11 @@ pub(crate) fn docs(update: bool, only: &[PathBuf]) -> Result<ExitCode> {
     }
     ensure!(found > 0, "there is no such page: {only:?}");
 
-    let originals: Vec<_> =
-        all.iter().filter(|page| chosen(page) && translations(&all).iter().all(|(other, _)| other.path != page.path)).cloned().collect();
+    let originals: Vec<_> = all
+        .iter()
+        .filter(|page| chosen(page) && translations(&all).iter().all(|(other, _)| other.path != page.path))
+        .cloned()
+        .collect();
     let programs = pages::programs::Programs::build_all()?;
     say!("$ rabbitmq-server (private node)");
     let node = Node::start()?;
@@ -43,12 +46,14 @@ pub(crate) fn docs(update: bool, only: &[PathBuf]) -> Result<ExitCode> {
         all.iter_mut().filter(|other| other.path == page.path).for_each(|other| *other = page.clone());
     }
     let english = all.clone();
-    let pairs: Vec<_> = translations(&english).into_iter().map(|(page, original)| (page.path.clone(), original)).collect();
+    let pairs: Vec<_> =
+        translations(&english).into_iter().map(|(page, original)| (page.path.clone(), original)).collect();
     for (path, original) in pairs {
         let page = all.iter_mut().find(|page| page.path == path && chosen(page));
         if let (Some(page), Some(original)) = (page, original) {
             let lags = follow(page, original);
-            wrong.extend(lags.into_iter().filter(|problem| !update || !problem.text.starts_with("the block")));
+            wrong
+                .extend(lags.into_iter().filter(|problem| !update || !problem.text.starts_with("the block")));
         }
     }
     for block in all.iter().flat_map(not_run) {
