@@ -21,7 +21,8 @@ pub const DIFFERS: &[(&str, &str)] = &[
     (r"(connected|there and back) in [0-9]+ ms", "$1 in TIME"),
     (r"[0-9]+ ms (instead of)", "TIME $1"),
     (r" in [0-9.]+ (ms|s) on RabbitMQ", " in TIME on RabbitMQ"),
-    (r"[0-9.]+ ?(ms|s) \| time=.*", "TIME"),
+    (r"\btime=[0-9.]+s", "TIME"),
+    (r"'=[0-9.]+ms", "'=TIME"),
     (r"Uptime \(seconds\): [0-9]+", "Uptime TIME"),
     // Rates.
     (r"[0-9]+ messages per second(, [0-9.]+ ×)?", "RATE"),

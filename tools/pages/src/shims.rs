@@ -52,6 +52,8 @@ pub(crate) fn write(folder: &Path, programs: &Programs, node: &Node, vhost: Opti
             &format!("exec {environment} sh -c '{plugins} exec \"$0\" \"$@\"' {program} \"$@\"\n"),
         )?;
     }
+    // What `cargo install --path smoke` puts into the path.
+    command(folder, "smoke", &format!("exec '{}' \"$@\"\n", programs.get("smoke")?.path.display()))?;
     command(folder, "pgrep", PGREP)
 }
 

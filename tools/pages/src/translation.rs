@@ -14,7 +14,7 @@ pub fn translations(pages: &[Page]) -> Vec<(&Page, Option<&Page>)> {
     pages.iter().filter(|page| page.is_translation()).map(|page| (page, original(page))).collect()
 }
 
-/// Gives a translation the blocks of its original, and says what else is not the same: links, and the code in tables.
+/// Gives a translation the blocks of its original, and what a program wrote into it, and says what else is not the same: links, and the code in tables.
 /// Pictures keep their own words: only their kind is compared.
 pub fn follow(translation: &mut Page, original: &Page) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -34,6 +34,17 @@ pub fn follow(translation: &mut Page, original: &Page) -> Vec<Problem> {
             }
         }
     }
+    for (start, end) in generated(translation) {
+        let name = translation.lines[start].clone();
+        let region = generated(original).into_iter().find(|(start, _)| original.lines[*start] == name);
+        if let Some((from, to)) = region
+            && original.lines[from..to] != translation.lines[start..end]
+        {
+            let text = format!("the block {name} is not that of {}", original.place(from));
+            problems.push(Problem { place: translation.place(start), text });
+            translation.lines.splice(start..end, original.lines[from..to].to_vec());
+        }
+    }
     for (what, theirs, ours) in [
         ("the links", links(original), links(translation)),
         ("the code in the tables", tables(original), tables(translation)),
@@ -46,6 +57,15 @@ pub fn follow(translation: &mut Page, original: &Page) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// What a program has written between `<!-- NAME:begin -->` and `<!-- NAME:end -->`, the last first.
+fn generated(page: &Page) -> Vec<(usize, usize)> {
+    let mark =
+        |line: &String, word: &str| line.starts_with("<!-- ") && line.ends_with(&format!(":{word} -->"));
+    let starts = (0..page.lines.len()).rev().filter(|number| mark(&page.lines[*number], "begin"));
+    let end = |start: usize| (start..page.lines.len()).find(|number| mark(&page.lines[*number], "end"));
+    starts.filter_map(|start| Some((start, end(start)?))).collect()
 }
 
 /// The lines outside of blocks.
