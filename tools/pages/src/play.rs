@@ -142,7 +142,7 @@ impl Stage<'_> {
             seen: Vec::new(),
             problems: Vec::new(),
         };
-        play.from_top_to_bottom();
+        play.play_through();
         Ok(play.ended())
     }
 }
@@ -183,7 +183,7 @@ struct Beside {
 }
 
 impl Play<'_> {
-    fn from_top_to_bottom(&mut self) {
+    fn play_through(&mut self) {
         for element in self.page.elements() {
             match element {
                 Element::Heading => self.end_those_beside(),

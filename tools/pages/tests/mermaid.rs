@@ -9,7 +9,7 @@ use pages::Page;
 use serde_json::Value;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace exists")
 }
 
 /// What the parser says of each text: `None` if it parses. `None` for all if there is no Node here to run it.
@@ -25,11 +25,13 @@ fn parse(texts: &[String]) -> Option<Vec<Option<String>>> {
         folder.join("node_modules/mermaid").exists(),
         "Node is here, the parser is not: cargo xtask test --install, or npm ci --ignore-scripts --prefix tools/pages/mermaid"
     );
-    let mut node = node.spawn().unwrap();
-    node.stdin.take().unwrap().write_all(serde_json::to_string(texts).unwrap().as_bytes()).unwrap();
-    let output = node.wait_with_output().unwrap();
+    let mut node = node.spawn().expect("Node was there a moment ago");
+    let texts = Value::from(texts).to_string();
+    let written = node.stdin.take().expect("it is piped").write_all(texts.as_bytes());
+    let output = node.wait_with_output().expect("it ends");
+    written.expect("it reads its input");
     assert!(output.status.success(), "check.mjs: {}", output.status);
-    let verdicts: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let verdicts: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a list in JSON");
     Some(verdicts.iter().map(|verdict| verdict.as_str().map(str::to_owned)).collect())
 }
 

@@ -13,7 +13,7 @@ use pages::programs::Programs;
 const OF_EVERY_PARSER: [&str; 2] = ["--help", "--version"];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace exists")
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -25,13 +25,9 @@ fn read(path: impl AsRef<Path>) -> String {
 fn sources() -> Vec<PathBuf> {
     let (mut files, mut folders) = (Vec::new(), vec![PathBuf::new()]);
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(root().join(&folder)).unwrap().map(Result::unwrap) {
+        for entry in fs::read_dir(root().join(&folder)).expect("a folder of the workspace").flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.file_type().unwrap().is_dir()
-                && !name.starts_with('.')
-                && name != "target"
-                && name != "node_modules"
-            {
+            if entry.path().is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules" {
                 folders.push(folder.join(name));
             } else if name.ends_with(".rs") {
                 files.push(folder.join(name));

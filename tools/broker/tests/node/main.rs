@@ -2,6 +2,7 @@
 
 mod faults;
 mod leftovers;
+mod page;
 mod program;
 #[cfg(target_os = "linux")]
 mod root;
