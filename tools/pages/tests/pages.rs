@@ -10,6 +10,9 @@ use pages::{Page, Stage, follow, not_run, problems, translations, update_excerpt
 /// Far above what is played if the search for pages or for their commands goes wrong.
 const COMMANDS: usize = 100;
 
+/// The version of RabbitMQ whose outputs the pages show: that of Debian 12. What differs from it is in docs/versions.md.
+const SHOWN: &str = "3.10.";
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace exists")
 }
@@ -44,7 +47,17 @@ fn every_command_prints_what_the_page_shows() {
     for block in originals.iter().flat_map(not_run) {
         println!("not run: {block}");
     }
-    expect_none(&found.into_inner().unwrap());
+    let found = found.into_inner().unwrap();
+    let version =
+        broker::node().get("/api/overview").unwrap()["rabbitmq_version"].as_str().unwrap().to_owned();
+    if version.starts_with(SHOWN) {
+        expect_none(&found);
+    } else {
+        println!(
+            "the pages show RabbitMQ {SHOWN}, this is {version}, and they were played, but not compared:"
+        );
+        found.iter().for_each(|problem| println!("{problem}"));
+    }
     let commands = commands.into_inner().unwrap();
     assert!(commands >= COMMANDS, "only {commands} commands found");
 }
