@@ -37,8 +37,9 @@ impl Drop for User {
 /// The command that the page tells to type, which is also what a report tells.
 fn command_of_the_page() -> String {
     let page = include_str!("../../README.md");
-    let line = page.lines().find(|line| line.starts_with("rabbitmqctl set_permissions"));
-    line.expect("the page tells the command").to_owned()
+    let typed = |line: &str| line.strip_prefix("$ rabbitmqctl set_permissions guest ").map(str::to_owned);
+    let patterns = page.lines().find_map(typed).expect("the page tells the command");
+    format!("rabbitmqctl set_permissions -p VHOST USER {patterns}")
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Installs RabbitMQ, and what makes others of it, with the machine's own package manager.
+//! Installs RabbitMQ, what makes others of it, and the parser of the pages' pictures, with the machine's own tools.
 
 use std::env;
 use std::path::Path;
@@ -33,6 +33,17 @@ pub(crate) fn debootstrap() -> Result<()> {
     ensure!(on_path("apt-get"), "nothing to install debootstrap with: there is no apt-get");
     apt_get(&["update"])?;
     apt_get(&["install", "-y", "--no-install-recommends", "debootstrap", "debian-archive-keyring"])
+}
+
+/// Installs the parser that the test of the pages' pictures uses, unless it is there. Without Node there is no such test.
+pub(crate) fn mermaid() -> Result<()> {
+    let folder = Path::new("tools/pages/mermaid");
+    if !on_path("node") || !on_path("npm") || folder.join("node_modules/mermaid").exists() {
+        return Ok(());
+    }
+    run(Command::new("npm")
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"])
+        .arg(folder))
 }
 
 fn apt_get(args: &[&str]) -> Result<()> {

@@ -5,6 +5,7 @@ mod browser;
 mod certs;
 mod choose_broker;
 mod demo;
+mod docs;
 mod exchanges;
 mod faults;
 mod install;
@@ -12,19 +13,18 @@ mod interrupt;
 mod matrix;
 mod page;
 mod pictures;
-mod programs;
 mod say;
 mod smoke;
 mod stage;
 mod test;
 mod test_programs;
 mod visit;
-mod workspace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use pages::{programs, workspace};
 
 /// The workspace's own commands
 #[derive(Parser)]
@@ -73,6 +73,16 @@ enum Command {
     },
     /// Take the pictures of the management page anew, with Chromium
     Pictures,
+    /// Run the pages: every command on a real broker, every output compared
+    Docs {
+        /// Correct the outputs and the excerpts of code in the pages
+        #[arg(long)]
+        update: bool,
+
+        /// Only these pages, or those in these folders
+        #[arg(value_name = "PATH")]
+        only: Vec<PathBuf>,
+    },
     /// Put striker and keeper through every fault, at length, and write what was seen into their page
     Faults {
         /// Only this row (may be given several times); its line is printed, the page stays as it is
@@ -91,6 +101,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Certs { folder, days, fault } => certs::certs(&folder, days, fault),
         Command::Demo { install } => demo::demo(install),
+        Command::Docs { update, only } => docs::docs(update, &only),
         Command::Faults { only } => faults::faults(&only),
         Command::Matrix(args) => matrix::matrix(&args),
         Command::Pictures => pictures::pictures(),

@@ -14,6 +14,7 @@ pub(crate) fn test(install: bool, args: &[String]) -> Result<ExitCode> {
     workspace::enter()?;
     if install {
         install::rabbitmq()?;
+        install::mermaid()?;
     }
     // Asked first: without a broker the last step fails, and it is the longest way there.
     broker::find_server().context(

@@ -3,6 +3,7 @@
 mod cluster;
 mod faults;
 mod leftovers;
+mod page;
 mod program;
 #[cfg(target_os = "linux")]
 mod root;

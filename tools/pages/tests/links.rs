@@ -28,6 +28,7 @@ fn what_leads_nowhere_is_found() {
     write("hello/Cargo.toml", "[package]\nname = \"hello\"\n[lints]\nworkspace = true\n");
     write("hello/src/bin/sender.rs", "");
     write("hello/src/bin/receiver.rs", "");
+    write("hello/examples/ten.rs", "");
     write("tools/broker/Cargo.toml", "[package]\nname = \"broker\"\n[[bin]]\nname = \"extra\"\n");
     write("tools/broker/src/main.rs", "");
     write(
@@ -48,6 +49,7 @@ two lines](hello) [elsewhere](https://example.com/no#where) <a href="hello" id="
 [code](nowhere)
 # no-heading
 $ cargo run -q -p hello --bin sender -- -p nowhere && cargo run -p broker --bin broker
+$ cargo run -p hello --example ten
 ```
 `cargo run`, `cargo run --release -p hello --bin=receiver`, (`cargo run --package=broker --bin extra`).
 "#,
@@ -68,6 +70,7 @@ $ cargo run -q -p hello --bin sender -- -p nowhere && cargo run -p broker --bin 
 cargo run -p nobody --bin sender
 ```
 `cargo run -p hello --bin nothing` and `cargo run -p hello`
+`cargo run -p hello --example nothing`
 text `unmatched [h](nowhere2)
 "#,
     );
@@ -83,7 +86,8 @@ text `unmatched [h](nowhere2)
         "docs/bad.md:10: cargo run -p nobody: there is no such package",
         "docs/bad.md:12: cargo run -p hello --bin nothing: there is no such program",
         "docs/bad.md:12: cargo run -p hello: which of its programs?",
-        "docs/bad.md:13: nowhere2: there is no such file",
+        "docs/bad.md:13: cargo run -p hello --example nothing: there is no such example",
+        "docs/bad.md:14: nowhere2: there is no such file",
     ];
     assert_eq!(Workspace::read(&root).problems(), expected);
     fs::remove_dir_all(&root).unwrap();
@@ -113,7 +117,7 @@ impl Workspace {
         while let Some(directory) = directories.pop() {
             for path in entries(&directory) {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
-                if path.is_dir() && name != "target" && name != ".git" {
+                if path.is_dir() && !["target", ".git", "node_modules"].contains(&&*name) {
                     directories.push(path);
                 } else if name == "Cargo.toml" {
                     workspace.programs.extend(package(&path));
@@ -189,11 +193,19 @@ impl Workspace {
         let Some(package) = option(&["-p", "--package"]) else { return Ok(()) };
         let programs = self.programs.get(package);
         let programs = programs.ok_or_else(|| format!("-p {package}: there is no such package"))?;
+        if let Some(example) = option(&["--example"]) {
+            let found = programs.contains(&format!("example/{example}"));
+            return found
+                .then_some(())
+                .ok_or_else(|| format!("-p {package} --example {example}: there is no such example"));
+        }
         match option(&["--bin"]) {
             Some(program) if !programs.contains(program) => {
                 Err(format!("-p {package} --bin {program}: there is no such program"))
             }
-            None if programs.len() != 1 => Err(format!("-p {package}: which of its programs?")),
+            None if programs.iter().filter(|program| !program.starts_with("example/")).count() != 1 => {
+                Err(format!("-p {package}: which of its programs?"))
+            }
             _ => Ok(()),
         }
     }
@@ -320,6 +332,8 @@ fn package(manifest: &Path) -> Option<(String, BTreeSet<String>)> {
     }
     let names = entries(&sources.join("bin")).into_iter();
     programs.extend(names.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())));
+    let examples = entries(&manifest.with_file_name("examples")).into_iter();
+    programs.extend(examples.filter_map(|path| Some(format!("example/{}", path.file_stem()?.to_str()?))));
     Some((package, programs))
 }
 

@@ -8,13 +8,13 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 /// Makes the workspace's root the current directory, wherever the command was typed.
-pub(crate) fn enter() -> Result<()> {
+pub fn enter() -> Result<()> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     env::set_current_dir(&root).with_context(|| format!("cannot enter {}", root.display()))
 }
 
 /// The cargo that runs this command, so that a toolchain chosen by `cargo +…` stays chosen.
-pub(crate) fn cargo() -> Command {
+pub fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     // What cargo tells this program about its own package would look like a changed environment to the
     // build scripts of dependencies (ring's is one), and half of the workspace would be built anew each time.
