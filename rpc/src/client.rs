@@ -305,19 +305,22 @@ impl Calls {
     }
 }
 
+/// A request on its way to the socket.
+type Write = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
+
 /// The requests that one session has handed to lapin.
 struct Requests<'s> {
     channel: &'s Channel,
     reply_to: ShortString,
     /// Not written to the socket yet, in the order in which they will be; and until when they must be.
-    under_way: VecDeque<(Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>, Instant)>,
+    under_way: VecDeque<(Write, Instant)>,
 }
 
 impl Requests<'_> {
     fn write(&mut self, queue: &str, body: String, properties: BasicProperties) -> shared::Result<()> {
         let (channel, queue) = (self.channel.clone(), queue.into());
         let properties = properties.with_reply_to(self.reply_to.clone());
-        let mut write: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
+        let mut write: Write = Box::pin(async move {
             // Mandatory, so that a missing request queue is known long before the time limit.
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             channel.basic_publish("".into(), queue, options, body.as_bytes(), properties).await?.await

@@ -87,7 +87,7 @@ pub(crate) fn memory(url: &str, messages: usize) -> Result<Vec<Line>> {
     let keeper = start("keeper", &["--prefetch", "1000", "--queue-type", "classic"])?;
     thread::sleep(IDLE);
     let idle = resident(keeper.0.id())?.context("the keeper has ended")?;
-    let mut striker = start("striker", &["--in-flight", "1000", "--size", "100"])?;
+    let mut striker = start("striker", &["--rate", "0", "--in-flight", "1000", "--size", "100"])?;
     let mut samples = Vec::new();
     while striker.0.try_wait()?.is_none() {
         thread::sleep(SAMPLE);

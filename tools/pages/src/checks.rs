@@ -5,8 +5,13 @@ use crate::page::Page;
 use crate::play::Problem;
 
 /// Why a block may not be run: what it needs is not there where the tests run, or would change the machine.
-pub const NOT_RUN: &[&str] =
-    &["needs Docker", "needs other versions of RabbitMQ", "installs software", "runs all tests"];
+pub const NOT_RUN: &[&str] = &[
+    "needs Docker",
+    "needs other versions of RabbitMQ",
+    "installs software",
+    "runs all tests",
+    "takes minutes",
+];
 
 /// What a block can be, besides `console`, `rust` and `mermaid`.
 const OTHER: &[&str] = &["text", "toml", "yaml", "json", "ini", "xml"];
