@@ -5,8 +5,17 @@ use crate::page::Page;
 use crate::play::Problem;
 
 /// Why a block may not be run: what it needs is not there where the tests run, or would change the machine.
-pub const NOT_RUN: &[&str] =
-    &["needs Docker", "needs other versions of RabbitMQ", "installs software", "runs all tests"];
+pub const NOT_RUN: &[&str] = &[
+    "needs Docker",
+    "needs other versions of RabbitMQ",
+    "starts a cluster",
+    "installs software",
+    "runs all tests",
+    "takes minutes",
+];
+
+/// Pages that a test of their own plays, which makes what the commands need: the page, and that test.
+pub const PLAYED_ELSEWHERE: &[(&str, &str)] = &[("docs/tls.md", "striker-keeper/tests/tls_page.rs")];
 
 /// What a block can be, besides `console`, `rust` and `mermaid`.
 const OTHER: &[&str] = &["text", "toml", "yaml", "json", "ini", "xml"];
