@@ -27,7 +27,7 @@ mod translation;
 mod wanted;
 pub mod workspace;
 
-pub use checks::{NOT_RUN, not_run, problems};
+pub use checks::{NOT_RUN, PLAYED_ELSEWHERE, not_run, problems};
 pub use page::{Block, Page, all};
 pub use play::{Problem, Stage};
 pub use translation::{follow, translations};

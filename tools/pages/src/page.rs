@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::checks::PLAYED_ELSEWHERE;
+
 /// A Markdown file.
 #[derive(Clone, Debug)]
 pub struct Page {
@@ -126,7 +128,7 @@ fn is_heading(line: &str) -> bool {
     (1..=6).contains(&(line.len() - text.len())) && text.starts_with(' ')
 }
 
-/// All pages of the workspace, by path.
+/// All pages of the workspace, by path, but for those that a test of their own plays.
 pub fn all(root: &Path) -> Result<Vec<Page>> {
     let (mut paths, mut folders) = (Vec::new(), vec![PathBuf::new()]);
     while let Some(folder) = folders.pop() {
@@ -140,6 +142,8 @@ pub fn all(root: &Path) -> Result<Vec<Page>> {
             }
         }
     }
+    let elsewhere = |path: &PathBuf| PLAYED_ELSEWHERE.iter().any(|(page, _)| path == Path::new(page));
+    paths.retain(|path| !elsewhere(path));
     paths.sort();
     paths.into_iter().map(|path| Page::read(root, path)).collect()
 }

@@ -1,11 +1,12 @@
 //! The pages are true: every command runs, every output is compared, every piece of code is that of the source.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use pages::programs::Programs;
-use pages::{Page, Stage, follow, not_run, problems, translations, update_excerpts};
+use pages::{PLAYED_ELSEWHERE, Page, Stage, follow, not_run, problems, translations, update_excerpts};
 
 /// Far above what is played if the search for pages or for their commands goes wrong.
 const COMMANDS: usize = 100;
@@ -99,6 +100,14 @@ fn what_is_not_as_the_page_says_is_found() {
         let played = stage.play(&Page::new("a.md", &format!("```console\n{wrong}\n```\n")));
         let text = played.problems.iter().map(ToString::to_string).collect::<String>();
         assert!(text.starts_with("a.md:2: ") && text.contains(problem), "{wrong}\n{text}");
+    }
+}
+
+#[test]
+fn a_page_that_is_played_elsewhere_is_played() {
+    for (page, test) in PLAYED_ELSEWHERE {
+        let test = fs::read_to_string(root().join(test)).unwrap();
+        assert!(test.contains(page), "{page} is not played by its test");
     }
 }
 
