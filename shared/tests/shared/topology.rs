@@ -79,7 +79,15 @@ async fn a_queue_is_of_its_type() -> Result<()> {
     ] {
         let name = format!("{queue_type:?} {auto_delete}");
         let queue = Queue { auto_delete, ..Queue::new(&name, queue_type) };
-        Topology { queues: vec![queue], ..Topology::default() }.declare(&connection).await?;
+        let topology = Topology { queues: vec![queue], ..Topology::default() };
+        match topology.declare(&connection).await {
+            // RabbitMQ from 4.3 on has no transient queues unless they are permitted.
+            Err(error) if queue_type == QueueType::Transient && error.code() == Some(541) => {
+                assert!(error.hint().is_some_and(|hint| hint.contains("--queue-type")), "{error}");
+                continue;
+            }
+            declared => declared?,
+        }
         let queue = vhost.queue(&name)?.expect("declared");
         let flags = [&queue["durable"], &queue["exclusive"], &queue["auto_delete"]];
         assert_eq!(flags.map(|flag| *flag == true), [durable, exclusive, auto_delete], "{queue}");
