@@ -147,7 +147,7 @@ fn tls_hint(address: &str, words: &str) -> String {
         ),
         (
             "alert: HandshakeFailure",
-            "it does not take the client certificate, or none of this program's versions of TLS: give a certificate from its own authority with --client-cert FILE and --client-key FILE",
+            "it misses a client certificate, or does not take this one, or none of this program's versions of TLS: give --client-cert FILE and --client-key FILE of its own authority",
         ),
         ("not valid for name", "its certificate is for another host name: connect by a name that it lists"),
         ("certificate expired", "its certificate has expired: renew it on the broker"),

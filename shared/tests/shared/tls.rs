@@ -65,7 +65,7 @@ async fn with_the_right_files_it_works_and_each_wrong_one_is_one_clear_line() ->
         (untrusted, "give that authority with --ca-cert FILE"),
         (unknown, "give that authority with --ca-cert FILE"),
         // In the words of RabbitMQ 3.8, on an Erlang of that time, not every reason has a name of its own.
-        (foreign, "a certificate from its own authority with --client-cert FILE"),
+        (foreign, "its own authority"),
     ] {
         let error = refused(&files.configuration(node.tls_port(), Scheme::Amqps)?).await;
         expect_one_attempt(&error, words);
