@@ -143,6 +143,7 @@ fn run_tests(
             .arg("-C")
             .arg(&test.directory)
             .arg(&test.path)
+            .env("CARGO_MANIFEST_DIR", &test.directory)
             .env_remove("RABBITMQ_SERVER")
             .env(broker::TEST_NODE, node.description())
             .env(broker::ROOT, server.root)
