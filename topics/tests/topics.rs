@@ -1,6 +1,6 @@
 //! The two programs as processes, and the matching of patterns, against a real broker.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use broker::{Node, Vhost, node};
