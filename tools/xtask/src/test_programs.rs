@@ -15,11 +15,12 @@ use serde_json::Value;
 use crate::say::say;
 use crate::test;
 
-/// How many programs run at once. Each has several tests under way, as many as the machine has cores.
-const AT_ONCE: usize = 3;
+/// How many programs run at once. Each has several tests under way, as many as the machine has cores; more of
+/// them would make brokers too slow for the patience of tests.
+const AT_ONCE: usize = 2;
 
 /// Those that take longest, and are begun first: the end of the longest is the end of all.
-const LONGEST: [&str; 5] = ["faults", "smoke", "shared", "node", "demo"];
+const LONGEST: [&str; 7] = ["faults", "smoke", "pages", "shared", "node", "cluster", "demo"];
 
 /// A test program that cargo has built.
 struct Program {
