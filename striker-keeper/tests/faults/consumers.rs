@@ -164,8 +164,9 @@ fn fault_29_prefetch_after_a_loss() -> Result<()> {
     row(29, "a loss, and the prefetch after it", |row| {
         let stage = Stage::new()?;
         let url = stage.url();
-        let keeper = stage.start_keeper(&url, &["--workers", "2", "--prefetch", "3", "--work", "200ms"])?;
-        let striker = stage.striker(&url, &["--rate", "20", "--in-flight", "10"]).start();
+        // Ten at once are more than both workers may hold, and in a second less than they can do.
+        let keeper = stage.start_keeper(&url, &["--workers", "2", "--prefetch", "3", "--work", "100ms"])?;
+        let striker = stage.striker(&url, &["--rate", "10", "--in-flight", "10"]).start();
         for _ in 0..3 {
             keeper.catch.wait_for_more(2, LIMIT)?;
             let starts = keeper.catch.starts();

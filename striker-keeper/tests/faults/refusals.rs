@@ -166,7 +166,8 @@ fn fault_21_vhost_deleted() -> Result<()> {
             let line = stage.failure(program)?;
             let gone =
                 line.contains("530 NOT_ALLOWED") && line.contains("no such vhost") && line.contains(&add);
-            let going = line.contains("403 ACCESS_REFUSED") && line.contains("rabbitmqctl set_permissions");
+            let going = (line.contains("403 ACCESS_REFUSED") || line.contains("530 NOT_ALLOWED"))
+                && line.contains("rabbitmqctl set_permissions");
             ensure!(gone || going, "{line}");
         }
         row.seen =
