@@ -357,6 +357,11 @@ fn a_worker_whose_queue_is_deleted_declares_it_again() -> anyhow::Result<()> {
     let mut worker = start_worker(&vhost, &[]);
     broker::node().delete(&format!("/api/queues/{}/task_queue", vhost.name()))?;
     worker.wait_for_error_line(|line| line.contains("the broker cancelled the consumer"));
+    // Until the old queue is quite gone, the broker takes declarations of it, and refuses its messages.
+    let since = Instant::now();
+    while vhost.queue("task_queue")?.is_none_or(|queue| queue["consumers"] != 1) {
+        assert!(since.elapsed() < Duration::from_secs(30), "the worker does not consume again");
+    }
     send(&vhost, &[], "afterwards");
     expect_done(&mut worker, &["afterwards"]);
     assert_eq!(vhost.consumers()?.len(), 1);
