@@ -2,6 +2,7 @@
 //! everything that CI checks.
 
 mod browser;
+mod built;
 mod certs;
 mod choose_broker;
 mod demo;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
+use crate::built::{self, Built, TestProgram};
 use crate::say::say;
 use crate::test;
 
@@ -56,33 +56,15 @@ pub(crate) fn run_all(node: &str) -> Result<()> {
 
 /// Builds all test programs.
 fn build() -> Result<VecDeque<Program>> {
-    let mut build = test::command(&[
-        "test",
-        "--workspace",
-        "--locked",
-        "--no-run",
-        "--message-format=json-render-diagnostics",
-    ]);
-    say!("$ cargo test --workspace --locked --no-run");
-    let output = build.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot run cargo")?;
-    ensure!(output.status.success(), "the tests cannot be built");
-    let mut programs = Vec::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let message: Value = serde_json::from_str(line).context("cargo's messages")?;
-        // The programs that the tests start are listed as well, but are no tests.
-        let is_test = message["profile"]["test"] == true;
-        if let (true, Some(path), Some(manifest), Some(name)) = (
-            is_test,
-            message["executable"].as_str(),
-            message["manifest_path"].as_str(),
-            message["target"]["name"].as_str(),
-        ) {
-            let folder = PathBuf::from(manifest).parent().context("a manifest without a folder")?.to_owned();
-            let package = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let name = if package == name { package } else { format!("{package}/{name}") };
-            programs.push(Program { name, path: path.into(), folder });
+    let test = |built| match built {
+        Built::Test { package, target, program: TestProgram { path, directory: folder } } => {
+            let name = if package == target { package } else { format!("{package}/{target}") };
+            Some(Program { name, path, folder })
         }
-    }
+        // The programs that the tests start.
+        Built::Program { .. } => None,
+    };
+    let mut programs: Vec<_> = built::all()?.into_iter().filter_map(test).collect();
     ensure!(!programs.is_empty(), "cargo has built no tests");
     programs.sort_by_key(|program| LONGEST.iter().position(|long| program.is(long)).unwrap_or(LONGEST.len()));
     Ok(programs.into())

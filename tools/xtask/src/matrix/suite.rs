@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -12,8 +11,8 @@ use harness::{End, Failure, Program};
 use serde_json::Value;
 
 use super::record::Cell;
+use crate::built::{self, Built, TestProgram};
 use crate::say::say;
-use crate::workspace;
 
 /// Longer than the tests of any crate take, on a busy machine too.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -38,37 +37,11 @@ pub(crate) struct Suite {
     smoke: Option<PathBuf>,
 }
 
-#[derive(Debug, PartialEq)]
-struct TestProgram {
-    path: PathBuf,
-    /// The directory of its package, in which cargo runs it.
-    directory: PathBuf,
-}
-
-/// What one of cargo's messages is about.
-#[derive(Debug, PartialEq)]
-enum Built {
-    Test { package: String, target: String, program: TestProgram },
-    Program { name: String, path: PathBuf },
-}
-
 impl Suite {
     /// Builds the tests of these crates, or of all that are no tools. cargo shows its progress and its errors.
     pub(crate) fn build(crates: &[String]) -> Result<Suite> {
-        let mut cargo = workspace::cargo();
-        // All at once, as `cargo xtask test` does it, so that nothing is built a second time.
-        cargo.args([
-            "test",
-            "--workspace",
-            "--locked",
-            "--no-run",
-            "--message-format=json-render-diagnostics",
-        ]);
-        say!("$ cargo test --workspace --locked --no-run");
-        let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo test")?;
-        ensure!(output.status.success(), "cargo test --no-run: {}", output.status);
         let mut suite = Suite { tests: BTreeMap::new(), smoke: None };
-        for built in String::from_utf8_lossy(&output.stdout).lines().filter_map(built) {
+        for built in built::all()? {
             match built {
                 Built::Test { package, target, program } => {
                     let wanted = match crates {
@@ -250,20 +223,6 @@ fn first_line(failure: &Failure) -> String {
     failure.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-/// What a message of cargo says was built, if it is something to run.
-fn built(message: &str) -> Option<Built> {
-    let message: Value = serde_json::from_str(message).ok()?;
-    let path = PathBuf::from(message["executable"].as_str()?);
-    let target = message["target"]["name"].as_str()?.to_owned();
-    if message["profile"]["test"] != true {
-        return Some(Built::Program { name: target, path });
-    }
-    let directory = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
-    // A package is called as its directory is, everywhere in this workspace.
-    let package = directory.file_name()?.to_str()?.to_owned();
-    Some(Built::Test { package, target, program: TestProgram { path, directory } })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -271,20 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tests_and_programs_are_found_in_messages() {
-        let message = |test: bool| {
-            json!({"reason": "compiler-artifact", "manifest_path": "/w/hello/Cargo.toml", "executable": "/t/h-1",
-                   "target": {"name": "hello"}, "profile": {"test": test}})
-            .to_string()
-        };
-        let program = TestProgram { path: "/t/h-1".into(), directory: "/w/hello".into() };
-        let expected = Built::Test { package: "hello".to_owned(), target: "hello".to_owned(), program };
-        assert_eq!(built(&message(true)), Some(expected));
-        let expected = Built::Program { name: "hello".to_owned(), path: "/t/h-1".into() };
-        assert_eq!(built(&message(false)), Some(expected));
-        for other in [r#"{"reason":"build-finished"}"#, r#"{"executable":null}"#, "no message"] {
-            assert_eq!(built(other), None, "{other}");
-        }
+    fn the_fault_matrix_has_a_line_of_its_own() {
         assert_eq!(line("striker-keeper", "faults"), "striker-keeper faults");
         assert_eq!(line("striker-keeper", "striker_keeper"), "striker-keeper");
     }
