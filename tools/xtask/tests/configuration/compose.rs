@@ -10,10 +10,13 @@ use crate::yaml::{parse, root, text};
 
 const FILE: &str = "docker-compose.yml";
 
-fn problems(compose: &Value) -> Vec<String> {
+/// What the specification has against it.
+fn check(compose: &Value) -> Result<(), String> {
     let schema = serde_json::from_str(include_str!("compose-spec/compose-spec.json")).unwrap();
-    let validator = jsonschema::validator_for(&schema).unwrap();
-    validator.iter_errors(compose).map(|error| format!("{}: {error}", error.instance_path())).collect()
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    compiler.add_resource("compose.json", schema).unwrap();
+    let schema = compiler.compile("compose.json", &mut schemas).unwrap();
+    schemas.validate(compose, schema).map_err(|error| error.to_string())
 }
 
 fn services(compose: &Value) -> impl Iterator<Item = (&str, &Value)> {
@@ -27,7 +30,7 @@ fn strings(list: &Value) -> Vec<&str> {
 #[test]
 fn it_follows_the_specification() {
     let compose = parse(&text(FILE));
-    assert_eq!(problems(&compose), [] as [&str; 0]);
+    check(&compose).unwrap();
     // What is wrong is found.
     for (path, wrong) in [
         ("/services/rabbitmq/ports", json!({"5672": 5672})),
@@ -38,7 +41,7 @@ fn it_follows_the_specification() {
         let mut changed = compose.clone();
         let (parent, name) = path.rsplit_once('/').unwrap();
         changed.pointer_mut(parent).unwrap()[name] = wrong;
-        assert_ne!(problems(&changed), [] as [&str; 0], "{path}");
+        check(&changed).expect_err(path);
     }
 }
 
