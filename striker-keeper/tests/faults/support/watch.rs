@@ -23,6 +23,8 @@ struct Seen {
     numbers: BTreeMap<u64, u32>,
     /// Lines of messages.
     lines: u64,
+    /// When it was connected, each time.
+    connects: Vec<Instant>,
     /// When a worker started to consume, each time.
     starts: Vec<Instant>,
     /// The first line of a message after each of them.
@@ -57,6 +59,7 @@ impl Catch {
         let now = Instant::now();
         let mut seen = self.lock();
         match stream {
+            Stream::Stderr if line.contains(": connected (generation ") => seen.connects.push(now),
             Stream::Stderr if line.ends_with(": consuming") => seen.starts.push(now),
             Stream::Stdout => {
                 let Some(number) = line.rsplit_once(" consumed: morientes ").map(|(_, number)| number) else {
@@ -101,6 +104,11 @@ impl Catch {
     pub(crate) fn wait_for_more(&self, more: u64, limit: Duration) -> Result<()> {
         let lines = self.lines() + more;
         self.wait(&format!("{more} more messages"), limit, |seen| (seen.lines >= lines).then_some(()))
+    }
+
+    /// When it was connected last, if ever.
+    pub(crate) fn last_connect(&self) -> Option<Instant> {
+        self.lock().connects.last().copied()
     }
 
     /// Waits for the first message that came after the start of a worker that follows on the first `starts`;
