@@ -1,12 +1,16 @@
 //! The page about TLS, from top to bottom, against a node that has the settings of the Compose profile `tls`: its
 //! commands, on its files' names, print what it says.
 
-use std::collections::VecDeque;
+#[path = "steps/mod.rs"]
+mod steps;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use broker::{Authority, Certificates, Node};
 use harness::{Program, Running};
+
+use steps::{Step, is_like};
 
 const PAGE: &str = include_str!("../../docs/tls.md");
 const SETTINGS: &str = include_str!("../../tools/compose/tls.conf");
@@ -16,13 +20,6 @@ const PLUGINS: [&str; 2] = [
     include_str!("../../tools/compose/enabled_plugins"),
 ];
 
-/// A command of the page and what it is to print.
-#[derive(Debug)]
-struct Step {
-    words: Vec<String>,
-    output: Vec<String>,
-}
-
 /// Where the page is played.
 struct Stage {
     folder: tempfile::TempDir,
@@ -30,29 +27,6 @@ struct Stage {
     /// A keeper that waits for the striker of the next step, and what it is to print.
     keeper: Option<(Running, Vec<String>)>,
     played: usize,
-}
-
-/// The commands in the page's fenced blocks.
-fn steps() -> Vec<Step> {
-    let blocks =
-        PAGE.split("\n```console\n").skip(1).map(|rest| rest.split("\n```").next().unwrap_or_default());
-    let mut steps: Vec<Step> = Vec::new();
-    for block in blocks {
-        let mut lines: VecDeque<_> = block.lines().collect();
-        while let Some(line) = lines.pop_front() {
-            let Some(command) = line.strip_prefix("$ ") else {
-                steps.last_mut().expect("a command comes first").output.push(line.to_owned());
-                continue;
-            };
-            let mut command = command.to_owned();
-            while let Some(start) = command.strip_suffix('\\') {
-                command = start.to_owned() + lines.pop_front().expect("the command goes on");
-            }
-            let words = command.split_whitespace().map(|word| word.trim_matches('"').to_owned()).collect();
-            steps.push(Step { words, output: Vec::new() });
-        }
-    }
-    steps
 }
 
 impl Stage {
@@ -155,17 +129,10 @@ impl Stage {
     }
 }
 
-/// Whether a line is the expected one, in which `…` stands for anything.
-fn is_like(expected: &str, line: &str) -> bool {
-    let Some((start, rest)) = expected.split_once('…') else { return expected == line };
-    let Some(line) = line.strip_prefix(start) else { return false };
-    line.char_indices().any(|(at, _)| is_like(rest, &line[at..]))
-}
-
 #[test]
 fn every_command_of_the_page_prints_what_it_says() -> Result<()> {
     let mut stage = Stage::start()?;
-    for step in steps() {
+    for step in steps::of(PAGE) {
         stage.play(&step).with_context(|| step.words.join(" "))?;
     }
     ensure!(stage.played == 9, "{} runs of striker, where there were nine", stage.played);

@@ -7,6 +7,10 @@
 #[path = "../faults/support/mod.rs"]
 mod support;
 
+mod page;
+#[path = "../steps/mod.rs"]
+mod steps;
+
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{scope, sleep};

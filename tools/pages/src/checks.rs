@@ -8,14 +8,16 @@ use crate::play::Problem;
 pub const NOT_RUN: &[&str] = &[
     "needs Docker",
     "needs other versions of RabbitMQ",
-    "starts a cluster",
     "installs software",
     "runs all tests",
     "takes minutes",
 ];
 
 /// Pages that a test of their own plays, which makes what the commands need: the page, and that test.
-pub const PLAYED_ELSEWHERE: &[(&str, &str)] = &[("docs/tls.md", "striker-keeper/tests/tls_page.rs")];
+pub const PLAYED_ELSEWHERE: &[(&str, &str)] = &[
+    ("docs/tls.md", "striker-keeper/tests/tls_page.rs"),
+    ("docs/cluster.md", "striker-keeper/tests/cluster/page.rs"),
+];
 
 /// What a block can be, besides `console`, `rust` and `mermaid`.
 const OTHER: &[&str] = &["text", "toml", "yaml", "json", "ini", "xml"];

@@ -57,6 +57,15 @@ impl Program {
         self.child.id()
     }
 
+    /// Waits for the line that is `last`; all until then.
+    pub(crate) fn lines_until(&self, last: &str) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line| line != last) {
+            lines.push(self.lines.recv_timeout(LIMIT).with_context(|| format!("no line {last:?}"))?);
+        }
+        Ok(lines)
+    }
+
     /// Waits for a line that contains `text`.
     pub(crate) fn line_with(&self, text: &str) -> Result<String> {
         loop {
