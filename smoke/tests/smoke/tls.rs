@@ -43,7 +43,9 @@ fn over_tls_with_a_client_certificate_all_passes_and_each_mistake_is_named() {
 
     let without_own = run(&url, &[ca]);
     assert_eq!(without_own.end.code, Some(2), "{}", without_own.end);
-    assert_eq!(without_own.with("fail").len(), 1, "{}", without_own.end);
+    // The server may say no during the handshake or right after it.
+    let failed = without_own.with("fail");
+    assert!([vec!["broker"], vec!["tls", "broker"]].contains(&failed), "{}", without_own.end);
     let without_ca = run(&url, &own);
     assert_eq!(without_ca.end.code, Some(2), "{}", without_ca.end);
     without_ca.expect("tls", "fail", &["UnknownIssuer", "--ca-cert FILE"]);

@@ -186,7 +186,9 @@ fn a_quorum_queue_survives_its_leader_and_waits_for_a_majority() -> Result<()> {
         keeper.get("duplicates"),
         sum("re-sent"),
     );
-    ensure!(pauses.iter().all(|pause| *pause <= PAUSE), "confirmed publishing paused for {pauses:?}");
+    // RabbitMQ 3.8 may hand a message to the dead leader and never answer: then it takes the striker's deadline.
+    let limit = if leader.is_from(3, 9)? { PAUSE } else { PAUSE + shared::CALL_DEADLINE };
+    ensure!(pauses.iter().all(|pause| *pause <= limit), "confirmed publishing paused for {pauses:?}");
     Ok(())
 }
 

@@ -47,6 +47,8 @@ impl Stage<'_> {
                 // The page has no command for this one.
                 if options.contains(&"classic-") { self.kill_the_home_of("classic-casillas") } else { Ok(()) }
             }
+            // It has no such columns.
+            ["rabbitmqctl", ..] if !self.cluster[0].is_from(3, 9)? => Ok(()),
             ["rabbitmqctl", ref words @ ..] => {
                 let printed = self.cluster[0].rabbitmqctl(words)?;
                 let lines: Vec<_> = printed.lines().collect();

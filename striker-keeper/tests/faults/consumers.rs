@@ -59,8 +59,9 @@ fn fault_19_queue_deleted() -> Result<()> {
         row.recoveries.push(after(since, keeper.catch.wait_for_start(starts + 1, LIMIT)?));
         stage.expect_keeper(2)?;
         let confirmed = stage.run_striker(&url, &["--count", "50", "--rate", "0"])?.get("confirmed");
+        let catch = keeper.catch.clone();
         let keeper = stage.drain(row, before + confirmed, keeper)?;
-        ensure!(keeper.get("reconnects") == 0, "{keeper:?}");
+        ensure!(keeper.get("reconnects") == 0, "{keeper:?} {:?}", catch.losses());
         row.seen =
             "the keeper says that its consumer was cancelled, declares the queue and its binding again, and \
             goes on, on the same connection"
@@ -118,6 +119,8 @@ fn fault_28_slow_handler() -> Result<()> {
         // Looked at by each channel this often; both count for channels that are opened from now on.
         let _tick = own.set("channel_tick_interval", 200)?;
         let _timeout = own.set("consumer_timeout", 600)?;
+        // RabbitMQ 3.8.9 has no such limit yet; that of 4.3 is for quorum queues only.
+        let is_limited = own.is_from(3, 9)? && !own.is_from(4, 3)?;
         let client = Client::open(&stage.url(), "slow")?;
         client.declare(&with_dead_letters())?;
         let publisher = Publisher::new(&client.connection, 1);
@@ -144,12 +147,9 @@ fn fault_28_slow_handler() -> Result<()> {
         ensure!(client.states().len() == 1, "the same connection: {:?}", client.states());
         client.shutdown.request();
         client.wait(running)???;
-        let tally = consumer.tally();
-        ensure!(
-            bodies.all()["slow"] >= 2 && tally.received == 1 + u64::from(bodies.all()["slow"]),
-            "{tally:?}"
-        );
-        row.duplicated = u64::from(bodies.all()["slow"]) - 1;
+        let (tally, slow) = (consumer.tally(), bodies.all()["slow"]);
+        ensure!((slow >= 2) == is_limited && tally.received == 1 + u64::from(slow), "{tally:?}");
+        row.duplicated = u64::from(slow) - 1;
         client.close()?;
         row.seen =
             "the broker closes the channel (`406`, `delivery acknowledgement … timed out`); consumed again \

@@ -57,7 +57,7 @@ impl OwnNode {
     /// Changes a number of the broker's application `rabbit`.
     pub(crate) fn set(&self, name: &'static str, value: u64) -> Result<Setting> {
         let words = format!(
-            "{{ok, Old}} = application:get_env(rabbit, {name}), application:set_env(rabbit, {name}, {value}), Old."
+            "Old = application:get_env(rabbit, {name}), application:set_env(rabbit, {name}, {value}), Old."
         );
         let before = self.node.rabbitmqctl(&["eval", &words])?.trim().to_owned();
         Ok(Setting { node: self.node, name, before })
@@ -103,7 +103,11 @@ impl Deref for OwnNode {
 impl Drop for Setting {
     fn drop(&mut self) {
         let Self { node, name, before } = self;
+        let words = match before.strip_prefix("{ok,").and_then(|before| before.strip_suffix('}')) {
+            Some(value) => format!("application:set_env(rabbit, {name}, {value})."),
+            None => format!("application:unset_env(rabbit, {name})."),
+        };
         // A row that left its node dead has better things to report.
-        let _ = node.rabbitmqctl(&["eval", &format!("application:set_env(rabbit, {name}, {before}).")]);
+        let _ = node.rabbitmqctl(&["eval", &words]);
     }
 }

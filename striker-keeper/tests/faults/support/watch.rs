@@ -23,6 +23,8 @@ struct Seen {
     numbers: BTreeMap<u64, u32>,
     /// Lines of messages.
     lines: u64,
+    /// What it said when it lost its connection.
+    losses: Vec<String>,
     /// When it was connected, each time.
     connects: Vec<Instant>,
     /// When a worker started to consume, each time.
@@ -59,6 +61,7 @@ impl Catch {
         let now = Instant::now();
         let mut seen = self.lock();
         match stream {
+            Stream::Stderr if line.contains(": connection lost: ") => seen.losses.push(line.to_owned()),
             Stream::Stderr if line.contains(": connected (generation ") => seen.connects.push(now),
             Stream::Stderr if line.ends_with(": consuming") => seen.starts.push(now),
             Stream::Stdout => {
@@ -104,6 +107,11 @@ impl Catch {
     pub(crate) fn wait_for_more(&self, more: u64, limit: Duration) -> Result<()> {
         let lines = self.lines() + more;
         self.wait(&format!("{more} more messages"), limit, |seen| (seen.lines >= lines).then_some(()))
+    }
+
+    /// What it said when it lost its connection, each time.
+    pub(crate) fn losses(&self) -> Vec<String> {
+        self.lock().losses.clone()
     }
 
     /// When it was connected last, if ever.
