@@ -126,7 +126,8 @@ fn without_a_keeper_the_striker_says_so_and_fails() -> Result<()> {
 #[test]
 fn each_way_to_publish_brings_every_message_and_json_is_one_object() -> Result<()> {
     let vhost = broker::node().vhost()?;
-    let keeper = start_keeper(&vhost, &["--report", "json", "--workers", "3", "--prefetch", "50"]);
+    let options = ["--report", "json", "--workers", "3", "--prefetch", "50", "--count", "1000"];
+    let mut keeper = start_keeper(&vhost, &options);
     for (way, more) in [
         ("new-channel", &[][..]),
         ("reserved", &["--in-flight", "70"]),
@@ -139,10 +140,7 @@ fn each_way_to_publish_brings_every_message_and_json_is_one_object() -> Result<(
         let arrived = if way == "reserved" { &report["unconfirmed"] } else { &report["confirmed"] };
         assert_eq!((&report["sent"], arrived), (&json!(250), &json!(250)), "{report}");
     }
-    eventually("an empty queue", || Ok(messages(&vhost)? == Some(json!(0))))
-        .map_err(|error| error.context(format!("{:?}", vhost.queue("casillas"))))?;
-    let end = stop(keeper);
-    let report = report(&end)?;
+    let report = report(&keeper.wait(LIMIT).expect_code(0))?;
     for (count, expected) in
         [("received", 1000), ("acked", 1000), ("distinct", 1000), ("duplicates", 0), ("missing", 0)]
     {

@@ -71,7 +71,7 @@ fn fault_01_broker_killed() -> Result<()> {
 /// Row 1 without the load: how long the programs take, rather than the broker with its log.
 #[test]
 fn fault_36_broker_killed_with_little_to_do() -> Result<()> {
-    row(36, "the same at 50 messages/s", |row| {
+    row(36, "the same as 1 at 50 messages/s", |row| {
         let own = OwnNode::take()?;
         let stage = Stage::on(own.node())?;
         let url = stage.url();

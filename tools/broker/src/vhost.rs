@@ -49,7 +49,8 @@ impl<'n> Vhost<'n> {
     /// A queue as the management API shows it, or `None` if there is none of that name.
     ///
     /// The counters `messages`, `messages_ready`, `messages_unacknowledged` and `consumers` are always there
-    /// and as of the call: `rabbitmqctl` asks for them, which takes half a second. A `GET` of
+    /// and as of the call: `rabbitmqctl` asks for them, which takes half a second. (Those of a quorum queue are
+    /// what its leader reported last, which under load may be some seconds ago.) A `GET` of
     /// `/api/queues/VHOST/NAME` with [`Node::get`] takes some milliseconds, but its counters lag by a second
     /// and are missing at first.
     pub fn queue(&self, name: &str) -> Result<Option<Value>> {
