@@ -51,7 +51,7 @@ fn over_tls_with_a_client_certificate_all_passes_and_each_mistake_is_named() {
     without_ca.expect("tls", "fail", &["UnknownIssuer", "--ca-cert FILE"]);
     let plain = run(&url.replace("amqps", "amqp"), &[]);
     assert_eq!(plain.end.code, Some(2), "{}", plain.end);
-    plain.expect("broker", "fail", &["write amqps://"]);
+    plain.expect("broker", "fail", &["amqps://"]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::vm::Vm;
 use crate::wait;
 
 /// Time for all nodes to be members, once each of them answers.
-const MEMBERS_LIMIT: Duration = Duration::from_secs(30);
+const MEMBERS_LIMIT: Duration = Duration::from_secs(90);
 
 /// What RabbitMQ is told about its cluster, in the file that Docker Compose mounts; the nodes' names follow.
 const SETTINGS: &str = include_str!("../../compose/cluster.conf");

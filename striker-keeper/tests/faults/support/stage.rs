@@ -168,7 +168,7 @@ impl<'n> Stage<'n> {
     /// confirmed: of several strikers, some of which may have left others without an answer.
     pub(crate) fn drain(&self, row: &mut Row, confirmed: u64, keeper: Watched) -> Result<Tally> {
         // The broker's own count may be seconds old.
-        keeper.catch.wait_for(confirmed, LIMIT)?;
+        keeper.catch.wait_for_lines(confirmed, LIMIT)?;
         eventually("an empty queue", || {
             Ok(self.vhost.queue("casillas")?.is_some_and(|queue| queue["messages"] == 0))
         })?;

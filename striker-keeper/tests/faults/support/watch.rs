@@ -105,8 +105,12 @@ impl Catch {
 
     /// Waits for more messages than came until now.
     pub(crate) fn wait_for_more(&self, more: u64, limit: Duration) -> Result<()> {
-        let lines = self.lines() + more;
-        self.wait(&format!("{more} more messages"), limit, |seen| (seen.lines >= lines).then_some(()))
+        self.wait_for_lines(self.lines() + more, limit)
+    }
+
+    /// Waits for this many messages, of one striker or of several.
+    pub(crate) fn wait_for_lines(&self, lines: u64, limit: Duration) -> Result<()> {
+        self.wait(&format!("{lines} messages"), limit, |seen| (seen.lines >= lines).then_some(()))
     }
 
     /// What it said when it lost its connection, each time.
