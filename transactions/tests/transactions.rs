@@ -38,8 +38,10 @@ fn relay() -> Result<Relay> {
 /// The queue of a run, once it is there.
 async fn queue_of_run(vhost: &Vhost<'_>, purpose: &str) -> Result<TrialQueue> {
     loop {
-        let queues = vhost.queues()?;
-        let names = queues.iter().filter_map(|queue| queue["name"].as_str());
+        // Each queue is bound to the default exchange, and bindings are told faster than queues: a fast run
+        // would be over.
+        let bindings = vhost.bindings()?;
+        let names = bindings.iter().filter_map(|binding| binding["destination"].as_str());
         if let Some(name) = names.into_iter().find(|name| name.starts_with(purpose)) {
             return Ok(TrialQueue { name: name.to_owned(), queue_type: QueueType::Classic, limit: None });
         }
