@@ -20,6 +20,16 @@ const RECORD: usize = 15;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Asks again until `holds` is true.
+async fn eventually(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
+    let since = Instant::now();
+    while !holds()? {
+        anyhow::ensure!(since.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 fn trace_tail(url: &str, args: &[&str]) -> Running {
     let mut tail = Program::new(TRACE_TAIL).args(["--url", url]).args(args).start();
     tail.expect_line(READY);
@@ -324,16 +334,11 @@ async fn the_probe_needs_no_binding_once_it_is_answered_and_the_queue_is_exclusi
     let vhost = node().vhost()?;
     trace(node(), &vhost, "trace_on")?;
     let tail = trace_tail(&vhost.url(), &["--exchange", "logs"]);
-    loop {
-        let bindings = vhost.bindings()?;
-        let traced: Vec<_> =
-            bindings.iter().filter(|binding| binding["source"] == firehose::EXCHANGE).collect();
-        if traced.len() == 1 {
-            assert_eq!(traced[0]["routing_key"], "publish.logs");
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let traced = || -> Result<Vec<_>> {
+        Ok(vhost.bindings()?.into_iter().filter(|binding| binding["source"] == firehose::EXCHANGE).collect())
+    };
+    eventually("one binding", || Ok(traced()?.len() == 1)).await?;
+    assert_eq!(traced()?[0]["routing_key"], "publish.logs");
     let queues = vhost.queues()?;
     assert_eq!(queues.len(), 1, "{queues:?}");
     assert_eq!(queues[0]["exclusive"], true);
@@ -343,12 +348,7 @@ async fn the_probe_needs_no_binding_once_it_is_answered_and_the_queue_is_exclusi
     let mut tail = tail;
     tail.wait(LIMIT).expect_code(0);
     // RabbitMQ 4.3 is not done with it at once.
-    let since = Instant::now();
-    while !vhost.queues()?.is_empty() {
-        assert!(since.elapsed() < LIMIT, "{:?}", vhost.queues()?);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
+    eventually("no queue", || Ok(vhost.queues()?.is_empty())).await
 }
 
 #[tokio::test]

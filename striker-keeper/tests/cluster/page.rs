@@ -91,7 +91,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Ctrl-C for both, once the dead are back; nothing that was confirmed is missing.
+    /// Ctrl-C for both, once the dead are back; both had messages, and the striker knows what became of its own.
     fn stop(&mut self) -> Result<()> {
         restart_the_dead(self.cluster)?;
         let Some(mut striker) = self.striker.take() else { return Ok(()) };
