@@ -382,6 +382,8 @@ fn what_is_durable_survives_the_brokers_death_and_lessons_go_on() -> Result<()> 
         ]
     );
 
+    node.write_out()?;
+
     // The line is told before the program goes on, and there is half a second of lesson left.
     let (killer, once) = (Arc::clone(&node), Once::new());
     let mut lesson = Program::new(env!("CARGO_BIN_EXE_limits"))

@@ -481,15 +481,18 @@ async fn a_broker_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Re
     let mut confirms = program(CONFIRM_PUBLISH, &through(&slow, &vhost)).args(["--messages", "8000"]).start();
     let queue = queue_of_run(&vhost, "confirms").await?;
     wait_for_messages(&observer, &queue, 500).await?;
-    let mut table = program(GUARANTEES, &vhost.url()).args(["--messages", "500"]).start();
+    // Far more than it can send until the kill.
+    let mut table = program(GUARANTEES, &vhost.url()).args(["--messages", "3000"]).start();
     queue_of_run(&vhost, "guarantees").await?;
+    node.write_out()?;
     node.kill()?;
     node.restart()?;
 
     let limit = Duration::from_secs(60);
     expect_tally(&confirms.wait(limit), MESSAGES)?;
     let table = table.wait(limit).expect_code(0);
-    assert_eq!(table.stdout.iter().filter(|line| line.ends_with("500 of 500")).count(), 5, "{table:?}");
+    assert_eq!(table.stdout.iter().filter(|line| line.ends_with("3000 of 3000")).count(), 5, "{table:?}");
+    assert!(table.stderr.iter().any(|line| line.contains("connection lost")), "{table:?}");
     // Its transaction was open when the broker died: nothing was done, and all of it is done now.
     let transaction = transaction.wait(limit).expect_code(0);
     assert_eq!(

@@ -420,10 +420,7 @@ fn a_killed_broker_keeps_persistent_tasks_and_gets_its_workers_back() -> anyhow:
     let vhost = node.vhost()?;
     let mut quorum = start_worker(&vhost, &QUORUM);
     let mut classic = start_worker(&vhost, &CLASSIC);
-    // RabbitMQ loses what is in a quorum queue that is younger than about a second when it is killed, and under
-    // load, sometimes, a classic queue altogether.
-    send(&vhost, &QUORUM, "for three seconds...");
-    expect_done(&mut quorum, &["for three seconds..."]);
+    node.write_out()?;
 
     let long = "in hand....";
     for (worker, options) in [(&mut quorum, QUORUM), (&mut classic, CLASSIC)] {

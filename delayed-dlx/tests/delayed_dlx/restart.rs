@@ -16,6 +16,7 @@ fn orders_outlive_the_broker_and_consumers_come_back() {
     // The time of one is up while the broker is down; the other's mostly afterwards.
     delay_producer(url).args(["--delay", "1s,9s"]).run().expect_code(0);
 
+    node.write_out().unwrap();
     node.kill().unwrap();
     node.restart().unwrap();
     let mut orders = [(); 2].map(|()| next_cancelled(&mut consumer));

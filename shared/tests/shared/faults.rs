@@ -93,6 +93,7 @@ async fn a_stopped_and_then_a_killed_broker_are_noticed_and_come_back_with_their
         for _ in 0..20 {
             assert!(matches!(publisher.publish(&message()).await, Outcome::Confirmed));
         }
+        block_in_place(|| node.write_out())?;
         block_in_place(|| node.kill())?;
         within(connection.state().wait_for(|state| matches!(state, State::Reconnecting { .. }))).await?;
         block_in_place(|| node.restart())?;

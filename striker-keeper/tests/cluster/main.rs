@@ -23,9 +23,6 @@ use serde_json::Value;
 
 use support::{LIMIT, Tally, eventually};
 
-/// RabbitMQ loses the content of a quorum queue that is declared less than a second before a crash.
-const QUORUM_QUEUE_IS_SAFE: Duration = Duration::from_millis(1500);
-
 /// The longest that confirmed publishing may pause when a leader dies.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -149,7 +146,7 @@ fn messages(cluster: &Cluster, queue_type: &str) -> Result<Option<u64>> {
 fn a_quorum_queue_survives_its_leader_and_waits_for_a_majority() -> Result<()> {
     let cluster = cluster()?;
     let keeper = start_keeper("quorum", &cluster.url());
-    sleep(QUORUM_QUEUE_IS_SAFE);
+    cluster.iter().try_for_each(Node::write_out)?;
     let leader = cluster.node_of("quorum-casillas")?;
     let followers: Vec<_> = cluster.iter().filter(|node| node.name() != leader.name()).collect();
     // One of them loses its connection with the leader, the other one is told by its node what became of it.

@@ -5,7 +5,7 @@ use harness::{Program, Running};
 
 use crate::steps::{self, Step, is_like};
 use crate::support::{LIMIT, Tally, eventually};
-use crate::{Cluster, QUORUM_QUEUE_IS_SAFE, cluster, restart_the_dead, sleep};
+use crate::{Cluster, Node, cluster, restart_the_dead};
 
 const PAGE: &str = include_str!("../../../docs/cluster.md");
 
@@ -29,8 +29,7 @@ impl Stage<'_> {
                 let mut keeper = self.start(env!("CARGO_BIN_EXE_keeper"), options);
                 keeper.wait_for_error_line(|line| line.ends_with(": consuming"));
                 self.keeper = Some(keeper);
-                sleep(QUORUM_QUEUE_IS_SAFE);
-                Ok(())
+                self.cluster.iter().try_for_each(Node::write_out)
             }
             ["cargo", "run", "-p", "striker-keeper", "--bin", "striker", "--", ref options @ ..] => {
                 self.striker = Some(self.start(env!("CARGO_BIN_EXE_striker"), options));

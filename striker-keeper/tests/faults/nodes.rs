@@ -15,10 +15,6 @@ use striker_keeper::shots::shot;
 
 use crate::support::{Client, LIMIT, OwnNode, Resource, Row, Stage, Tally, Watched, after, row, scale};
 
-/// RabbitMQ loses the content of a quorum queue that is declared less than a second before a crash: the
-/// broker's fault, on every version. A queue that is to survive has to be older.
-const QUORUM_QUEUE_IS_SAFE: Duration = Duration::from_millis(1500);
-
 /// Brings a node back with `start`; when it accepted AMQP, which is a while before `start` is done.
 fn come_back(node: &'static Node, start: impl FnOnce(&Node) -> Result<()>) -> Result<Instant> {
     let poll = thread::spawn(move || {
@@ -42,7 +38,7 @@ fn fault_01_broker_killed() -> Result<()> {
         let limit = Duration::from_secs(scale(200, 900));
         let url = stage.url();
         let keeper = stage.start_keeper(&url, &["--prefetch", "200"])?;
-        thread::sleep(QUORUM_QUEUE_IS_SAFE);
+        own.write_out()?;
         let number = count.to_string();
         let in_flight = scale("200", "500");
         let options = ["--count", &number, "--rate", "0", "--in-flight", in_flight];
@@ -76,7 +72,7 @@ fn fault_36_broker_killed_with_little_to_do() -> Result<()> {
         let stage = Stage::on(own.node())?;
         let url = stage.url();
         let keeper = stage.start_keeper(&url, &[])?;
-        thread::sleep(QUORUM_QUEUE_IS_SAFE);
+        own.write_out()?;
         let mut striker = stage.striker(&url, &["--rate", "50"]).start();
         let kills = scale(1, 20);
         for _ in 0..kills {

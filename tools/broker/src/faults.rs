@@ -10,6 +10,10 @@ use crate::node::{Node, Processes, lock};
 use crate::vm::Vm;
 use crate::wait;
 
+/// Makes Erlang's two ways to keep a table write out what they buffer. RabbitMQ from 4.3 on has the first no more.
+const WRITE_OUT: &str = "[ok = mnesia:sync_log() || mnesia:system_info(is_running) =:= yes],
+    [ok = dets:sync(Table) || Table <- dets:all()].";
+
 /// Time for the broker to raise or clear an alarm.
 const ALARM_LIMIT: Duration = Duration::from_secs(30);
 
@@ -17,13 +21,20 @@ impl Node {
     /// Kills it (SIGKILL), as if the machine had failed, and waits until it is gone. Its data stay. A node
     /// that does not run is left as it is.
     ///
-    /// Declare quorum queues at least 1.5 s before: RabbitMQ loses the content of younger ones in a crash.
+    /// What was declared in the last seconds may be forgotten: see [`Node::write_out`].
     pub fn kill(&self) -> Result<()> {
         let mut processes = self.own("kill")?;
         if let Some(vm) = &mut processes.vm {
             vm.kill();
         }
         processes.forget_vm(self.name())
+    }
+
+    /// Makes it write to disk what it holds back for up to 3 s: that a queue or an exchange was declared, and which
+    /// files belong to a quorum queue. A test calls this before [`Node::kill`] if what it declared is to survive:
+    /// the broker confirms messages in a quorum queue that a crash a second later takes from it.
+    pub fn write_out(&self) -> Result<()> {
+        self.rabbitmqctl(&["eval", WRITE_OUT]).map(drop)
     }
 
     /// Stops it in an orderly way (SIGTERM) and waits until it is gone: about 1 s, with the management plugin

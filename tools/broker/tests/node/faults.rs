@@ -23,6 +23,7 @@ fn a_node_can_be_broken_and_mended() -> Result<()> {
     closing(&own)?;
 
     let url = own.url();
+    own.write_out()?;
     let begin = Instant::now();
     own.kill()?;
     ensure!(begin.elapsed() < Duration::from_secs(5));
