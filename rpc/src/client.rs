@@ -1,11 +1,12 @@
 //! The client's side: many calls in flight on one reply queue, told apart by their correlation ids.
 
 use std::collections::{HashMap, VecDeque};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use lapin::message::{BasicReturnMessage, Delivery};
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
@@ -306,7 +307,7 @@ impl Calls {
 }
 
 /// A request on its way to the socket.
-type Write = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
+type Write = BoxFuture<'static, lapin::Result<Confirmation>>;
 
 /// The requests that one session has handed to lapin.
 struct Requests<'s> {
@@ -326,9 +327,9 @@ impl Requests<'_> {
             channel.basic_publish("".into(), queue, options, body.as_bytes(), properties).await?.await
         });
         // lapin takes it at the first poll. It need not wake anybody once it is written: that is dear.
-        match poll_now(&mut write) {
-            Poll::Ready(written) => drop(written.map_err(not_sent)?),
-            Poll::Pending => self.under_way.push_back((write, Instant::now() + CALL_DEADLINE)),
+        match write.as_mut().now_or_never() {
+            Some(written) => drop(written.map_err(not_sent)?),
+            None => self.under_way.push_back((write, Instant::now() + CALL_DEADLINE)),
         }
         self.collect()
     }
@@ -336,12 +337,12 @@ impl Requests<'_> {
     /// Takes note of those that are written by now.
     fn collect(&mut self) -> shared::Result<()> {
         while let Some((write, end)) = self.under_way.front_mut() {
-            match poll_now(write) {
-                Poll::Ready(written) => drop(written.map_err(not_sent)?),
-                Poll::Pending if *end < Instant::now() => {
+            match write.as_mut().now_or_never() {
+                Some(written) => drop(written.map_err(not_sent)?),
+                None if *end < Instant::now() => {
                     return Err(Error::Timeout { step: PUBLISH, after: CALL_DEADLINE });
                 }
-                Poll::Pending => break,
+                None => break,
             }
             self.under_way.pop_front();
         }
@@ -353,10 +354,6 @@ const PUBLISH: &str = "publish a message";
 
 fn not_sent(cause: lapin::Error) -> Error {
     Error::Refused { step: PUBLISH, cause }
-}
-
-fn poll_now<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Takes a call off the list when its caller goes, answered or not.

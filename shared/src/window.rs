@@ -4,9 +4,8 @@
 //! its returns are too, and each is known by its message id.
 
 use std::collections::{HashMap, HashSet};
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
 
+use futures_util::FutureExt;
 use lapin::message::BasicReturnMessage;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
@@ -124,9 +123,8 @@ impl<'w, 'm> Window<'w, 'm> {
 
     /// Notes the answers that are there, where the others are no longer waited for.
     fn note_answered(&mut self) {
-        for (place, mut confirm) in std::mem::take(&mut self.confirms) {
-            let answer = Pin::new(&mut confirm).poll(&mut Context::from_waker(Waker::noop()));
-            if let Poll::Ready(answer @ Ok(_)) = answer {
+        for (place, confirm) in std::mem::take(&mut self.confirms) {
+            if let Some(answer @ Ok(_)) = confirm.now_or_never() {
                 self.note(place, answer);
             }
         }
@@ -208,11 +206,11 @@ fn start_write<'c>(
     let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
     let properties = message.properties.clone();
     let mut write = Box::pin(channel.basic_publish(exchange, routing_key, options, message.body, properties));
-    let done = write.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    let done = write.as_mut().now_or_never();
     Ok(async move {
         match done {
-            Poll::Ready(done) => done,
-            Poll::Pending => write.await,
+            Some(done) => done,
+            None => write.await,
         }
     })
 }

@@ -1,11 +1,12 @@
 //! Acknowledgements on their way: written one after the other without a wait for each, and never forgotten.
 
 use std::collections::VecDeque;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_lite::future::poll_once;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicRejectOptions};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -29,7 +30,7 @@ pub(crate) enum Settlement {
 
 /// A settlement that lapin has been given.
 struct Write {
-    done: Pin<Box<dyn Future<Output = lapin::Result<()>> + Send>>,
+    done: BoxFuture<'static, lapin::Result<()>>,
     settlement: Settlement,
     /// How many deliveries it is about.
     deliveries: u64,
@@ -118,7 +119,7 @@ impl<F: FnMut(Settlement, u64)> Writes<F> {
     fn write(&mut self, delivery_tag: u64, settlement: Settlement, deliveries: u64) -> Result<()> {
         let channel = self.channel.clone();
         let multiple = deliveries > 1;
-        let mut done: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async move {
+        let mut done: BoxFuture<'static, _> = Box::pin(async move {
             let reject = |requeue| channel.basic_reject(delivery_tag, BasicRejectOptions { requeue });
             match settlement {
                 Settlement::Ack => channel.basic_ack(delivery_tag, BasicAckOptions { multiple }).await,
@@ -127,9 +128,9 @@ impl<F: FnMut(Settlement, u64)> Writes<F> {
             }
         });
         // lapin takes it at the first poll, and need not wake anybody for it.
-        match done.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(result) => self.note(settlement, deliveries, Ok(result)),
-            Poll::Pending => {
+        match done.as_mut().now_or_never() {
+            Some(result) => self.note(settlement, deliveries, Ok(result)),
+            None => {
                 let end = Instant::now() + CALL_DEADLINE;
                 self.under_way.push_back(Write { done, settlement, deliveries, end });
                 Ok(())
@@ -140,9 +141,7 @@ impl<F: FnMut(Settlement, u64)> Writes<F> {
     /// Notes those that are written by now.
     fn collect(&mut self) -> Result<()> {
         while let Some(Write { done, settlement, deliveries, .. }) = self.under_way.front_mut() {
-            let Poll::Ready(result) = done.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
-                break;
-            };
+            let Some(result) = done.as_mut().now_or_never() else { break };
             let (settlement, deliveries) = (*settlement, *deliveries);
             self.under_way.pop_front();
             self.note(settlement, deliveries, Ok(result))?;
