@@ -205,7 +205,7 @@ fn step_may_succeed_later(cause: &lapin::Error, worked_before: bool) -> bool {
         // A broker in trouble, unless it names the feature that it refuses.
         541 => !error.get_message().as_str().contains("deprecated"),
         // The broker's ack timeout closes the channel with 406; a new one starts afresh.
-        406 => error.get_message().as_str().contains("delivery acknowledgement"),
+        406 => error.get_message().as_str().contains("timed out"),
         _ => false,
     }
 }

@@ -375,6 +375,8 @@ mod tests {
             (405, "RESOURCE_LOCKED", false, true),
             (406, "PRECONDITION_FAILED - inequivalent arg", false, false),
             (406, "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out", true, true),
+            // The same from RabbitMQ 3.8.9.
+            (406, "PRECONDITION_FAILED - consumer ack timed out on channel 1", true, true),
             (540, "NOT_IMPLEMENTED", false, false),
             (541, "INTERNAL_ERROR", true, true),
             (541, "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated.", false, false),

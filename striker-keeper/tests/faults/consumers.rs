@@ -119,8 +119,8 @@ fn fault_28_slow_handler() -> Result<()> {
         // Looked at by each channel this often; both count for channels that are opened from now on.
         let _tick = own.set("channel_tick_interval", 200)?;
         let _timeout = own.set("consumer_timeout", 600)?;
-        // RabbitMQ 3.8.9 has no such limit yet; that of 4.3 is for quorum queues only.
-        let is_limited = own.is_from(3, 9)? && !own.is_from(4, 3)?;
+        // In RabbitMQ 4.3 the limit is for quorum queues only.
+        let is_limited = !own.is_from(4, 3)?;
         let client = Client::open(&stage.url(), "slow")?;
         client.declare(&with_dead_letters())?;
         let publisher = Publisher::new(&client.connection, 1);
