@@ -57,11 +57,11 @@ pub(crate) fn table(runs: &[Run]) -> String {
         }
     }
     let mut table = String::from("| workload |");
-    for contestant in &contestants {
-        let _ = write!(table, " {contestant}: messages/s | CPU µs |");
-    }
     for contestant in &contestants[1.min(contestants.len())..] {
         let _ = write!(table, " {} / {contestant} |", contestants[0]);
+    }
+    for contestant in &contestants {
+        let _ = write!(table, " {contestant}: messages/s | CPU µs |");
     }
     table.push_str("\n|---|");
     table.push_str(&"---|".repeat(3 * contestants.len() - 1));
@@ -70,27 +70,27 @@ pub(crate) fn table(runs: &[Run]) -> String {
         let of = |contestant: &str| -> Vec<&Run> {
             runs.iter().filter(|run| run.workload == workload && run.contestant == contestant).collect()
         };
+        let ours = of(contestants[0]);
+        for contestant in &contestants[1..] {
+            table.push_str(&ratio(&ours, &of(contestant)));
+        }
         for contestant in &contestants {
             table.push_str(&cells(&of(contestant)));
         }
-        let ours = of(contestants[0]);
-        for contestant in &contestants[1..] {
-            let ratios: Vec<_> = of(contestant)
-                .iter()
-                .filter_map(|run| {
-                    let other = ours.iter().find(|other| other.round == run.round)?;
-                    Some(other.rate() / run.rate())
-                })
-                .collect();
-            match Spread::of(ratios) {
-                Some(Spread { low, median, high }) => {
-                    let _ = write!(table, " **{median:.2}** ({low:.2}–{high:.2}) |");
-                }
-                None => table.push_str(" – |"),
-            }
-        }
     }
     table
+}
+
+/// How much faster one was than another in the rounds that both did.
+fn ratio(ours: &[&Run], others: &[&Run]) -> String {
+    let ratios = others.iter().filter_map(|other| {
+        let our = ours.iter().find(|our| our.round == other.round)?;
+        Some(our.rate() / other.rate())
+    });
+    match Spread::of(ratios) {
+        Some(Spread { low, median, high }) => format!(" **{median:.2}** ({low:.2}–{high:.2}) |"),
+        None => " – |".to_owned(),
+    }
 }
 
 /// The rate and the processor time of one contestant's runs of one workload, with a word about wrong ones.
