@@ -489,6 +489,7 @@ async fn a_broker_that_is_killed_and_restarted_is_tailed_again() -> Result<()> {
         Client::open(&vhost.url()).await?.publish("", "nobody", b"before").await?;
         tail.wait_for_line(|line| line == "before");
     }
+    node.write_out()?;
     node.kill()?;
     node.restart()?;
 

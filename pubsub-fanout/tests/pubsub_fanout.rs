@@ -255,6 +255,7 @@ fn after_a_broker_was_killed_every_receiver_gets_every_line_again() -> Result<()
     let mut receivers = [start_receiver(&vhost, &[]), start_receiver(&vhost, &[])];
     receivers.iter_mut().for_each(|receiver| drop(new_queue(receiver)));
     emit(&vhost, "before");
+    node.write_out()?;
     node.kill()?;
     node.restart()?;
 

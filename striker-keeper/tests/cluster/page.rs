@@ -99,7 +99,9 @@ impl Stage<'_> {
         let mut keeper = self.keeper.take().context("no keeper")?;
         keeper.interrupt();
         let keeper = Tally::of(&keeper.wait(LIMIT).expect_code(0))?;
-        ensure!(striker.get("confirmed") > 0 && striker.get("unknown") == 0, "{striker:?}");
+        // RabbitMQ 3.8 may never answer the message that was on its way to the dead leader.
+        let unanswered = u64::from(!self.cluster[0].is_from(3, 9)?);
+        ensure!(striker.get("confirmed") > 0 && striker.get("unknown") <= unanswered, "{striker:?}");
         ensure!(keeper.get("distinct") > 0, "{keeper:?}");
         Ok(())
     }

@@ -139,6 +139,7 @@ fn fault_03_not_up_at_start() -> Result<()> {
         let own = OwnNode::take()?;
         let stage = Stage::on(own.node())?;
         let url = stage.url();
+        own.write_out()?;
         own.kill()?;
         let mut keeper = Watched::launch(stage.keeper(&url, &["--wait", "60s"]), LIMIT);
         keeper.program.wait_for_error_line(|line| line.contains("trying for 1m"));

@@ -30,8 +30,8 @@ impl Node {
         processes.forget_vm(self.name())
     }
 
-    /// Makes it write to disk what it holds back for up to 3 s: that a queue or an exchange was declared, and which
-    /// files belong to a quorum queue. A test calls this before [`Node::kill`] if what it declared is to survive:
+    /// Makes it write to disk what it holds back for up to 3 s: that a vhost was made, a queue or an exchange declared,
+    /// and which files belong to a quorum queue. A test calls this before [`Node::kill`] if what it declared is to survive:
     /// the broker confirms messages in a quorum queue that a crash a second later takes from it.
     pub fn write_out(&self) -> Result<()> {
         self.rabbitmqctl(&["eval", WRITE_OUT]).map(drop)
