@@ -5,13 +5,8 @@ use crate::page::Page;
 use crate::play::Problem;
 
 /// Why a block may not be run: what it needs is not there where the tests run, or would change the machine.
-pub const NOT_RUN: &[&str] = &[
-    "needs Docker",
-    "needs other versions of RabbitMQ",
-    "installs software",
-    "runs all tests",
-    "takes minutes",
-];
+pub const NOT_RUN: &[&str] =
+    &["needs Docker", "needs other versions of RabbitMQ", "runs all tests", "takes minutes"];
 
 /// Pages that a test of their own plays, which makes what the commands need: the page, and that test.
 pub const PLAYED_ELSEWHERE: &[(&str, &str)] = &[
