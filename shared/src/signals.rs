@@ -6,12 +6,16 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{SHUTDOWN_DEADLINE, Shutdown};
 
 /// A stop that takes longer than this is worth a word.
 const NOTICEABLE: Duration = Duration::from_millis(500);
+
+/// What comes so soon after the first signal is the same wish: `timeout` and supervisors signal the process, and
+/// then its group.
+const SAME_WISH: Duration = Duration::from_millis(200);
 
 /// Requests the shutdown at the first signal, and ends the process at the second one (130) or when the work
 /// in hand takes longer than [`SHUTDOWN_DEADLINE`] (0).
@@ -28,7 +32,7 @@ pub(crate) fn request_on_signals(shutdown: Shutdown) -> io::Result<()> {
             signals.next().await;
             shutdown.request();
             tokio::select! {
-                () = signals.next() => exit(130),
+                () = signals.second() => exit(130),
                 () = work_in_hand() => exit(0),
             }
         });
@@ -47,7 +51,18 @@ async fn work_in_hand() {
     );
 }
 
-/// Ctrl-C and SIGTERM. Listens without a gap, so that a second signal on the heels of the first counts.
+impl Signals {
+    /// The next one that is more than an echo of the first, which came just now.
+    async fn second(&mut self) {
+        let first = Instant::now();
+        self.next().await;
+        while first.elapsed() < SAME_WISH {
+            self.next().await;
+        }
+    }
+}
+
+/// Ctrl-C and SIGTERM.
 #[cfg(unix)]
 struct Signals([tokio::signal::unix::Signal; 2]);
 

@@ -77,6 +77,8 @@ fn fault_31_sigterm_in_every_state() -> Result<()> {
             let mut at_work = stage.start_keeper(&stage.url(), &["--work", "2s"])?;
             stage.run_striker(&stage.url(), &["--count", "2", "--rate", "0"])?;
             at_work.catch.wait_for(1, LIMIT)?;
+            // As `timeout` does: one to the process and one to its group.
+            at_work.program.interrupt();
             stop(&stage, &mut at_work.program, SHUTDOWN_DEADLINE)?;
             ensure!(at_work.catch.lines() == 2, "the work in hand was finished");
 

@@ -19,6 +19,9 @@ use signal_hook::flag;
 /// How soon a signal, or the end of the node, is noticed.
 const INTERVAL: Duration = Duration::from_millis(50);
 
+/// What comes so soon after the first signal is the same wish: `timeout` signals the process, and then its group.
+const SAME_WISH: Duration = Duration::from_millis(200);
+
 /// Run a private, throw-away RabbitMQ until Ctrl-C.
 ///
 /// It listens on this machine's loopback interface only. Everything in it is lost when it ends.
@@ -111,12 +114,19 @@ fn run(args: &Args) -> Result<()> {
 
 /// Turns true at the first Ctrl-C, SIGTERM or SIGHUP; the second one ends the program at once.
 fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
+    let [stop, again] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // In this order: the first signal finds the flag false here and sets it there.
-        flag::register_conditional_shutdown(signal, 1, stop.clone())?;
         flag::register(signal, stop.clone())?;
+        flag::register_conditional_shutdown(signal, 130, again.clone())?;
     }
+    let first = stop.clone();
+    thread::spawn(move || {
+        while !first.load(Ordering::Relaxed) {
+            thread::sleep(INTERVAL);
+        }
+        thread::sleep(SAME_WISH);
+        again.store(true, Ordering::Relaxed);
+    });
     Ok(stop)
 }
 

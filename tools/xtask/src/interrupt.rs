@@ -1,11 +1,15 @@
 //! Ctrl-C during the demo: its programs are stopped, so that it fails at once and still cleans up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use harness::Running;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// What comes so soon after the first signal is the same wish: `timeout` signals the process, and then its group.
+const SAME_WISH: Duration = Duration::from_millis(200);
 
 /// Whether the demo was interrupted, and what runs. Clones are the same.
 #[derive(Clone, Default)]
@@ -13,7 +17,7 @@ pub(crate) struct Interrupt(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    interrupted: bool,
+    interrupted: Option<Instant>,
     running: Vec<Weak<Running>>,
 }
 
@@ -33,10 +37,11 @@ impl Interrupt {
                     tokio::select! { _ = signals.0.recv() => {}, _ = signals.1.recv() => {} }
                 });
                 let mut state = shared.lock();
-                if state.interrupted {
-                    std::process::exit(130);
+                match state.interrupted {
+                    Some(first) if first.elapsed() > SAME_WISH => std::process::exit(130),
+                    Some(_) => continue,
+                    None => state.interrupted = Some(Instant::now()),
                 }
-                state.interrupted = true;
                 for program in state.running.iter().filter_map(Weak::upgrade) {
                     // It may have ended by itself.
                     let _ = program.try_interrupt();
@@ -48,7 +53,7 @@ impl Interrupt {
 
     /// Whether a signal came.
     pub(crate) fn came(&self) -> bool {
-        self.lock().interrupted
+        self.lock().interrupted.is_some()
     }
 
     /// Stops this program, too, when a signal comes, or has come.
@@ -56,7 +61,7 @@ impl Interrupt {
         let mut state = self.lock();
         state.running.retain(|program| program.strong_count() > 0);
         state.running.push(Arc::downgrade(program));
-        if state.interrupted {
+        if state.interrupted.is_some() {
             let _ = program.try_interrupt();
         }
     }

@@ -43,7 +43,9 @@ fn prints_where_it_is_and_ends_on_sigterm() -> Result<()> {
     }
     assert!(listeners.iter().all(|address| !address.starts_with("00000000:")), "{listeners:?}");
 
+    // As `timeout` does, which signals the process and its group: that is one wish, and no second Ctrl-C.
     program.signal("TERM")?;
+    program.signal("INT")?;
     let (status, errors) = program.end()?;
     assert!(status.success(), "{status}: {errors}");
     assert_eq!(errors, "");
