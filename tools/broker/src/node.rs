@@ -244,7 +244,20 @@ impl Node {
     /// Whether the management API answers, and for this node. RabbitMQ 4.3 answers with 500 for a moment.
     fn is_behind(&self, api: &Management) -> bool {
         let overview = api.request(Method::GET, "/api/overview", None);
-        overview.is_ok_and(|overview| overview["node"] == self.name())
+        overview.is_ok_and(|overview| {
+            let answers_early =
+                overview["rabbitmq_version"].as_str().is_some_and(|version| version.starts_with("3.8."));
+            overview["node"] == self.name() && (!answers_early || self.has_booted(api))
+        })
+    }
+
+    /// Whether the broker runs behind its management API. Until then 3.8 answers with 500 to whoever publishes there.
+    fn has_booted(&self, api: &Management) -> bool {
+        let node = api.request(Method::GET, &format!("/api/nodes/{}", self.name()), None);
+        let runs = |node: Value| {
+            node["applications"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == "rabbit"))
+        };
+        node.is_ok_and(runs)
     }
 
     /// Whether another process listens on one of the ports that this node, which ended, was to have.
