@@ -474,7 +474,7 @@ async fn a_broker_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Re
     let vhost = node.vhost()?;
     let direct = ConnectionArgs::for_url(vhost.url());
     let observer = Connection::open(&direct, "observer", &Shutdown::new()).await?;
-    let mut transaction = program(TX_PUBLISH, &vhost.url()).args(["--pause", "5s"]).start();
+    let mut transaction = program(TX_PUBLISH, &vhost.url()).args(["--pause", "8s"]).start();
     transaction.wait_for_line(|line| line.contains("before the commit"));
     let slow = Relay::start(("127.0.0.1", node.port()))?;
     slow.delay(Duration::from_millis(40));

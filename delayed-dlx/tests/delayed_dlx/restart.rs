@@ -14,7 +14,7 @@ fn orders_outlive_the_broker_and_consumers_come_back() {
     worker.expect_line(" [x] Sent poison");
     worker.expect_line(" [!] poison: cannot be paid; attempt 1 of 3, the next in 2s");
     // The time of one is up while the broker is down; the other's mostly afterwards.
-    delay_producer(url).args(["--delay", "1s,9s"]).run().expect_code(0);
+    delay_producer(url).args(["--delay", "6s,12s"]).run().expect_code(0);
 
     node.write_out().unwrap();
     node.kill().unwrap();
@@ -22,7 +22,7 @@ fn orders_outlive_the_broker_and_consumers_come_back() {
     let mut orders = [(); 2].map(|()| next_cancelled(&mut consumer));
     orders.sort();
     for ((order, asked, passed, _), expected) in
-        orders.into_iter().zip([("order 1", 1000), ("order 2", 9000)])
+        orders.into_iter().zip([("order 1", 6000), ("order 2", 12000)])
     {
         assert_eq!((&*order, asked), expected);
         assert!(passed >= asked, "{order}: {passed} ms");
