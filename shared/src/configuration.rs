@@ -94,7 +94,7 @@ impl Configuration {
     pub async fn open(&self, shutdown: &Shutdown) -> Result<Connection> {
         let endpoint = self.endpoint()?;
         let retry = RetryPolicy { attempts: self.reconnect_attempts, interval: self.reconnect_interval };
-        Connection::start(endpoint, &self.name, ConnectionArgs::WAIT, retry, shutdown).await
+        Connection::start(endpoint, &self.name, ConnectionArgs::WAIT, retry, shutdown).up().await
     }
 
     /// The broker that the fields describe.

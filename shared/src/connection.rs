@@ -50,16 +50,18 @@ impl Connection {
     /// broker answers within `--wait`, with [`Error::Connect`] at once if trying again cannot help.
     /// [`Error::Stopped`] on shutdown.
     pub async fn open(args: &ConnectionArgs, name: &str, shutdown: &Shutdown) -> Result<Self> {
-        Self::start(args.endpoint()?, name, args.wait(), args.retry(), shutdown).await
+        Self::start(args.endpoint()?, name, args.wait(), args.retry(), shutdown).up().await
     }
 
-    pub(crate) async fn start(
+    /// Not `async`, so that what it spawns, all of lapin's connection, is compiled here once. The code of an
+    /// async function is made where it is awaited: in each program.
+    pub(crate) fn start(
         endpoint: Endpoint,
         name: &str,
         wait: Duration,
         retry: RetryPolicy,
         shutdown: &Shutdown,
-    ) -> Result<Self> {
+    ) -> Self {
         let (link, link_seen) = watch::channel(Availability::Waiting);
         let (state, state_seen) = watch::channel(State::Connecting);
         let closing = shutdown.closing();
@@ -84,8 +86,13 @@ impl Connection {
             _closing: Arc::new(closing.drop_guard()),
         };
         shutdown.connections().spawn(supervisor.run());
-        connection.link().await?;
-        Ok(connection)
+        connection
+    }
+
+    /// The connection once it is there.
+    pub(crate) async fn up(self) -> Result<Self> {
+        self.link().await?;
+        Ok(self)
     }
 
     /// Runs `body` on a fresh channel, and again on another one after each loss of the connection, until it
