@@ -3,15 +3,16 @@
 use std::fmt;
 use std::iter::once;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use url::Url;
 
+use crate::tls::{Identity, Tls};
 use crate::{Configuration, Error, Result, Scheme};
 
 /// Seconds between heartbeats unless the URL says otherwise: a silent broker is noticed after two of them.
@@ -44,7 +45,7 @@ pub struct Endpoint {
     uri: AMQPUri,
     /// The hosts and ports that follow it in the URL.
     others: Vec<(String, u16)>,
-    tls: OwnedTLSConfig,
+    tls: Tls,
     connect_deadline: Duration,
 }
 
@@ -114,7 +115,7 @@ impl Endpoint {
         let (query, connect_deadline) = parameters(&url)?;
         let uri =
             AMQPUri { scheme, authority: AMQPAuthority { userinfo, host, port }, vhost: vhost(&url)?, query };
-        Ok(Self { uri, others: Vec::new(), tls: OwnedTLSConfig::default(), connect_deadline })
+        Ok(Self { uri, others: Vec::new(), tls: Tls::default(), connect_deadline })
     }
 
     /// The broker that a [`Configuration`]'s plain fields name.
@@ -134,7 +135,7 @@ impl Endpoint {
         let userinfo = AMQPUserInfo { username: fields.user.clone(), password: fields.password.clone() };
         let authority = AMQPAuthority { userinfo, host: fields.host.clone(), port };
         let uri = AMQPUri { scheme, authority, vhost: vhost.to_owned(), query: default_query() };
-        let tls = OwnedTLSConfig::default();
+        let tls = Tls::default();
         Ok(Self { uri, others: Vec::new(), tls, connect_deadline: CONNECT_DEADLINE })
     }
 
@@ -164,10 +165,12 @@ impl Endpoint {
         if any && self.uri.scheme != AMQPScheme::AMQPS {
             return Err(Error::usage("certificates are given, but the broker URL is not amqps://"));
         }
-        self.tls.cert_chain = ca_cert.map(Pem::certificates).transpose()?;
+        if let Some(ca_cert) = ca_cert {
+            self.tls.roots = ca_cert.certificates()?;
+        }
         self.tls.identity = match (client_cert, client_key) {
             (Some(cert), Some(key)) => {
-                Some(OwnedIdentity::PKCS8 { pem: cert.certificates()?.into_bytes(), key: key.private_key()? })
+                Some(Identity { chain: cert.certificates()?, key: Arc::new(key.private_key()?) })
             }
             (None, None) => None,
             _ => {
@@ -214,12 +217,6 @@ impl Endpoint {
         self.uri.authority.port
     }
 
-    /// What TLS is to trust and to show; `None` for a plain connection.
-    #[must_use]
-    pub fn tls_config(&self) -> Option<&OwnedTLSConfig> {
-        self.is_tls().then_some(&self.tls)
-    }
-
     /// The user that logs in.
     #[must_use]
     pub fn user(&self) -> &str {
@@ -238,7 +235,9 @@ impl Endpoint {
         &self.uri.vhost
     }
 
-    pub(crate) fn is_tls(&self) -> bool {
+    /// Whether the connection is to be encrypted: the URL is `amqps://`.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
         self.uri.scheme == AMQPScheme::AMQPS
     }
 
@@ -246,8 +245,9 @@ impl Endpoint {
         &self.uri
     }
 
-    pub(crate) fn tls(&self) -> &OwnedTLSConfig {
-        &self.tls
+    /// What TLS is to trust and to show; `None` for a plain connection.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.is_tls().then_some(&self.tls)
     }
 
     pub(crate) fn connect_deadline(&self) -> Duration {
@@ -352,20 +352,18 @@ impl Pem {
         }
     }
 
-    fn certificates(self) -> Result<String> {
-        let mut certificates = CertificateDer::pem_slice_iter(&self.bytes).peekable();
-        let readable = certificates.peek().is_some() && certificates.all(|certificate| certificate.is_ok());
-        match String::from_utf8(self.bytes) {
-            Ok(pem) if readable => Ok(pem),
+    fn certificates(self) -> Result<Vec<CertificateDer<'static>>> {
+        let certificates: std::result::Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(&self.bytes).collect();
+        match certificates {
+            Ok(certificates) if !certificates.is_empty() => Ok(certificates),
             _ => Err(Error::usage(format!("{}: no PEM certificate in it", self.name))),
         }
     }
 
-    fn private_key(self) -> Result<Vec<u8>> {
-        match PrivateKeyDer::from_pem_slice(&self.bytes) {
-            Ok(_) => Ok(self.bytes),
-            Err(_) => Err(Error::usage(format!("{}: no PEM private key in it", self.name))),
-        }
+    fn private_key(self) -> Result<PrivateKeyDer<'static>> {
+        PrivateKeyDer::from_pem_slice(&self.bytes)
+            .map_err(|_| Error::usage(format!("{}: no PEM private key in it", self.name)))
     }
 }
 

@@ -3,17 +3,15 @@
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_lite::StreamExt;
-use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, ConnectionProperties, Event};
-use tokio::net::lookup_host;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Duration, Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Deadline, Endpoint, Error, Result};
+use crate::{Deadline, Endpoint, Error, Result, stream};
 
 /// lapin does not report every loss as an event, so its status is looked at this often as well.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -40,56 +38,20 @@ pub(crate) struct Link {
     cause: OnceLock<Arc<Error>>,
 }
 
-/// A second handle on the connection's TCP socket, the only way to end lapin's thread on a silent peer.
-#[derive(Clone, Default)]
-struct Socket(Arc<Mutex<Handle>>);
-
-#[derive(Default)]
-enum Handle {
-    #[default]
-    None,
-    Open(TcpStream),
-    ShutDown,
-}
+/// A second handle on the connection's TCP socket, the only way to end lapin's thread on a silent peer: that
+/// is what dropping it does.
+struct Socket(TcpStream);
 
 impl Socket {
-    fn keep(&self, socket: TcpStream) {
-        let mut handle = self.lock();
-        match *handle {
-            Handle::ShutDown => shut_down(&socket),
-            _ => *handle = Handle::Open(socket),
-        }
-    }
-
     fn shut_down(&self) {
-        if let Handle::Open(socket) = std::mem::replace(&mut *self.lock(), Handle::ShutDown) {
-            shut_down(&socket);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Handle> {
-        // A panic elsewhere cannot leave the handle half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        // An error means that it is closed already.
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
-fn shut_down(socket: &TcpStream) {
-    // An error means that it is closed already.
-    let _ = socket.shutdown(Shutdown::Both);
-}
-
-/// The socket of a connection in the making. Dropping it shuts the socket down.
-struct Dialling(Socket);
-
-impl Dialling {
-    fn connected(mut self) -> Socket {
-        std::mem::take(&mut self.0)
-    }
-}
-
-impl Drop for Dialling {
+impl Drop for Socket {
     fn drop(&mut self) {
-        self.0.shut_down();
+        self.shut_down();
     }
 }
 
@@ -100,58 +62,36 @@ pub(crate) async fn dial(
     generation: u64,
     limit: Duration,
 ) -> Result<Arc<Link>> {
-    let failed = |cause: lapin::Error| Error::Connect { endpoint: endpoint.clone(), cause };
-    // Whether this fails, takes too long or is dropped: the socket is shut down, and lapin's thread ends.
-    let socket = Dialling(Socket::default());
-    let kept = socket.0.clone();
-    let tls = endpoint.tls().clone();
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let dialling = lapin::Connection::connector(
-        endpoint.uri().clone(),
-        lapin::runtime::default_runtime().map_err(failed)?,
-        async move |uri: AMQPUri, runtime| {
-            let host = uri.authority.host.clone();
-            let stream = async {
-                let addresses: Vec<_> = lookup_host((&*host, uri.authority.port)).await?.collect();
-                let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-                if let AsyncTcpStream::Plain(plain) = &stream {
-                    kept.keep(second_handle(plain.get_ref())?);
-                }
-                match uri.scheme {
-                    AMQPScheme::AMQP => Ok(stream),
-                    AMQPScheme::AMQPS => stream.into_tls(&host, tls.as_ref()).await,
-                }
-            };
-            // lapin's thread waits here, so it needs a limit of its own.
-            let stream = timeout(limit, stream).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-            Ok(stream?)
-        },
-        properties,
-    );
-    let connection = match timeout(limit, dialling).await {
-        Ok(connection) => connection.map_err(failed)?,
-        Err(_) => return Err(failed(io::Error::from(io::ErrorKind::TimedOut).into())),
+    let dialling = async {
+        let stream = endpoint.connect().await?;
+        let socket = Socket(stream::second_handle(&stream)?);
+        // Asked for once, since lapin is not to connect again by itself.
+        let stream = Mutex::new(Some(AsyncTcpStream::Plain(stream)));
+        let connection = lapin::Connection::connector(
+            endpoint.uri().clone(),
+            stream::runtime(),
+            async move |_, _| {
+                let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+                Ok(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?)
+            },
+            ConnectionProperties::default().with_connection_name(name.into()),
+        );
+        Ok((socket, connection.await?))
     };
+    let dialled = timeout(limit, dialling).await;
+    let dialled = dialled.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+    let (socket, connection) =
+        dialled.map_err(|cause| Error::Connect { endpoint: endpoint.clone(), cause })?;
     Ok(Arc::new(Link {
         generation,
         connection,
-        socket: socket.connected(),
+        socket,
         blocked: watch::Sender::new(None),
         refusal: watch::Sender::new(None),
         suspected: Notify::new(),
         lost: CancellationToken::new(),
         cause: OnceLock::new(),
     }))
-}
-
-#[cfg(unix)]
-fn second_handle(socket: &impl std::os::fd::AsFd) -> io::Result<TcpStream> {
-    socket.as_fd().try_clone_to_owned().map(TcpStream::from)
-}
-
-#[cfg(windows)]
-fn second_handle(socket: &impl std::os::windows::io::AsSocket) -> io::Result<TcpStream> {
-    socket.as_socket().try_clone_to_owned().map(TcpStream::from)
 }
 
 impl Link {

@@ -3,12 +3,10 @@
 use std::io;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use lapin::AsyncTcpStream;
 use lapin::protocol::connection::AMQPMethod;
 use lapin::protocol::{AMQPClass, parse_class};
 use lapin::types::{AMQPValue, FieldTable};
-use shared::Endpoint;
-use tokio::net::lookup_host;
+use shared::{Endpoint, Stream, tls_session};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What a client says first: the protocol and its version.
@@ -77,10 +75,10 @@ pub(crate) struct Tls {
 ///
 /// # Errors
 /// Whatever the network or the handshake came to; of several hosts, with the last one.
-pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<impl Stream + use<>> {
+pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
     let mut result = Err(io::ErrorKind::NotConnected.into());
     for host in endpoint.each() {
-        result = connect_to_host(&host).await;
+        result = host.connect().await;
         if result.is_ok() {
             break;
         }
@@ -88,37 +86,20 @@ pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<impl Stream + use
     result
 }
 
-async fn connect_to_host(endpoint: &Endpoint) -> io::Result<impl Stream + use<>> {
-    let (host, port) = (endpoint.host(), endpoint.port());
-    let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
-    let runtime = lapin::runtime::default_runtime().map_err(io::Error::other)?;
-    let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-    match endpoint.tls_config() {
-        Some(config) => stream.into_tls(host, config.as_ref()).await,
-        None => Ok(stream),
-    }
-}
-
-/// A connection to a broker, with or without TLS.
-pub(crate) trait Stream: futures_lite::AsyncRead + futures_lite::AsyncWrite + Unpin {
-    /// What the TLS handshake came to; `None` without TLS.
-    fn tls(&self, now: i64) -> io::Result<Option<Tls>>;
-}
-
-impl<S> Stream for AsyncTcpStream<S>
-where
-    S: futures_lite::AsyncRead + futures_lite::AsyncWrite + Send + Unpin + 'static,
-{
-    fn tls(&self, now: i64) -> io::Result<Option<Tls>> {
-        let Self::Rustls(stream) = self else { return Ok(None) };
-        let session = stream.get_ref().1;
+impl Tls {
+    /// What the handshake on `stream` came to; `None` without TLS. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// If the broker showed no certificate, or one that cannot be read.
+    pub(crate) fn of(stream: &Stream, now: i64) -> io::Result<Option<Self>> {
+        let Some(session) = tls_session(stream) else { return Ok(None) };
         let certificate = session
             .peer_certificates()
             .and_then(|chain| chain.first())
             .ok_or_else(|| io::Error::other("the broker showed no certificate"))?;
         let (_, certificate) = X509Certificate::from_der(certificate)
             .map_err(|error| io::Error::other(format!("the broker's certificate cannot be read: {error}")))?;
-        Ok(Some(Tls {
+        Ok(Some(Self {
             version: session.protocol_version().map_or_else(String::new, |version| format!("{version:?}")),
             subject: certificate.subject().to_string(),
             days_left: (certificate.validity().not_after.timestamp() - now).div_euclid(DAY),
@@ -130,7 +111,7 @@ where
 ///
 /// # Errors
 /// [`io::ErrorKind::Unsupported`] for a peer that is no AMQP 0-9-1 broker.
-pub(crate) async fn ask(mut stream: impl Stream) -> io::Result<Broker> {
+pub(crate) async fn ask(mut stream: Stream) -> io::Result<Broker> {
     stream.write_all(HEADER).await?;
     stream.flush().await?;
     let mut head = [0; 7];
@@ -184,7 +165,7 @@ mod tests {
             stream.write_all(&bytes).unwrap();
         });
         let stream = connect(&Endpoint::parse(&url).unwrap()).await?;
-        assert!(stream.tls(0)?.is_none());
+        assert!(Tls::of(&stream, 0)?.is_none());
         let broker = ask(stream).await;
         peer.join().unwrap();
         broker

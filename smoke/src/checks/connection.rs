@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::check::{Check, Finding, Group, Stop, fault, pass};
 use crate::judge::rounded;
 use crate::messages::{publish, same};
-use crate::start_frame::{self, Stream};
+use crate::start_frame::{self, Tls};
 use crate::trial::Trial;
 
 /// A certificate with fewer days left than this is to be renewed now.
@@ -125,12 +125,12 @@ async fn tcp(trial: Trial) -> Result<Finding> {
 async fn tls(trial: Trial) -> Result<Finding> {
     trial.step("finish the TLS handshake");
     let endpoint = &trial.run().endpoint;
-    if endpoint.tls_config().is_none() {
+    if !endpoint.is_tls() {
         return Err(Stop::Skip("the URL is amqp://, without TLS".to_owned()).into());
     }
     let stream = until_up(&trial, async || start_frame::connect(endpoint).await).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let tls = stream.tls(i64::try_from(now).unwrap_or(i64::MAX)).map_err(Error::own)?;
+    let tls = Tls::of(&stream, i64::try_from(now).unwrap_or(i64::MAX)).map_err(Error::own)?;
     let Some(tls) = tls else {
         return Err(fault("TLS", "a plain connection", "report this as a fault of this program"));
     };
