@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -213,17 +214,20 @@ impl Builder {
     }
 }
 
+/// How old the counters of quorum queues and streams may be; 5 s by default.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
 /// This crate's own settings, as Erlang terms: without a `rabbitmq.conf` to translate a node starts faster.
 fn settings(place: &Place, tls: bool) -> String {
     let traces = quoted(&place.file("traces"));
     let management = place.ports.management;
     let listeners = listener_settings(place, tls);
+    let tick = TICK.as_millis();
     format!(
         r#"%% coding: utf-8
 [
  {{rabbit, [{listeners}
-   %% How old the counters of quorum queues and streams may be, in milliseconds; 5000 by default.
-   {{quorum_tick_interval, 100}}, {{stream_tick_interval, 100}},
+   {{quorum_tick_interval, {tick}}}, {{stream_tick_interval, {tick}}},
    {{collect_statistics_interval, 500}}
  ]}},
  {{rabbitmq_management, [

@@ -5,14 +5,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 
 use crate::node::{Node, Processes, lock};
 use crate::vm::Vm;
 use crate::wait;
 
 /// Makes Erlang's two ways to keep a table write out what they buffer. RabbitMQ from 4.3 on has the first no more.
-const WRITE_OUT: &str = "[ok = mnesia:sync_log() || mnesia:system_info(is_running) =:= yes],
-    [ok = dets:sync(Table) || Table <- dets:all()].";
+const WRITE_OUT: &str = "[ok = mnesia:sync_log() || mnesia:system_info(is_running) =:= yes]
+    ++ [ok = dets:sync(Table) || Table <- dets:all()]";
 
 /// Time for the broker to raise or clear an alarm.
 const ALARM_LIMIT: Duration = Duration::from_secs(30);
@@ -34,7 +35,7 @@ impl Node {
     /// and which files belong to a quorum queue. A test calls this before [`Node::kill`] if what it declared is to survive:
     /// the broker confirms messages in a quorum queue that a crash a second later takes from it.
     pub fn write_out(&self) -> Result<()> {
-        self.rabbitmqctl(&["eval", WRITE_OUT]).map(drop)
+        self.evaluate(WRITE_OUT).map(drop)
     }
 
     /// Stops it in an orderly way (SIGTERM) and waits until it is gone: about 1 s, with the management plugin
@@ -112,8 +113,9 @@ impl Node {
         let fraction = if on { "0.00001" } else { "0.4" };
         self.rabbitmqctl(&["set_vm_memory_high_watermark", fraction])?;
         wait::until(ALARM_LIMIT, "the memory alarm", || {
-            let alarms = self.rabbitmqctl(&["eval", "rabbit_alarm:get_alarms()."])?;
-            Ok((alarms.contains("resource_limit,memory") == on).then_some(()))
+            let alarms =
+                self.evaluate("[memory || {{resource_limit, memory, _}, _} <- rabbit_alarm:get_alarms()]")?;
+            Ok(((alarms != json!([])) == on).then_some(()))
         })
     }
 

@@ -171,6 +171,11 @@ impl Node {
         ctl::rabbitmqctl(&self.place, args)
     }
 
+    /// The value, as JSON, of an Erlang expression that the node evaluates.
+    pub(crate) fn evaluate(&self, expression: &str) -> Result<Value> {
+        ctl::evaluate(&self.place, expression)
+    }
+
     /// A line to paste into a shell that runs `rabbitmqctl` against this node; arguments go at its end.
     pub fn rabbitmqctl_line(&self) -> String {
         self.place.rabbitmqctl_line()

@@ -6,11 +6,25 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
+use crate::builder::TICK;
 use crate::management::segment;
 use crate::node::Node;
 
 /// What [`Vhost::queue`] tells as of the call.
 const COUNTERS: &[&str] = &["messages", "messages_ready", "messages_unacknowledged", "consumers"];
+
+/// What [`Vhost::connections`] tells.
+const CONNECTION: &[&str] =
+    &["vhost", "name", "user", "state", "channels", "timeout", "frame_max", "peer_port", "client_properties"];
+
+/// One of the broker's lists of properties as what JSON calls an object: a queue is its name, a table an object.
+const OBJECT: &str = "maps:from_list([{Key, case {Key, Value} of
+        {_, {resource, _, _, Name}} -> Name;
+        {_, Pid} when is_pid(Pid) -> list_to_binary(pid_to_list(Pid));
+        {arguments, Table} -> rabbit_misc:amqp_table(Table);
+        {client_properties, Table} -> rabbit_misc:amqp_table(Table);
+        _ -> Value
+    end} || {Key, Value} <- Properties])";
 
 /// A vhost that is deleted, with all that is in it, when it is dropped.
 #[derive(Debug)]
@@ -49,10 +63,9 @@ impl<'n> Vhost<'n> {
     /// A queue as the management API shows it, or `None` if there is none of that name.
     ///
     /// The counters `messages`, `messages_ready`, `messages_unacknowledged` and `consumers` are always there
-    /// and as of the call: `rabbitmqctl` asks for them, which takes half a second. (Those of a quorum queue are
-    /// what its leader reported last, which under load may be some seconds ago.) A `GET` of
-    /// `/api/queues/VHOST/NAME` with [`Node::get`] takes some milliseconds, but its counters lag by a second
-    /// and are missing at first.
+    /// and as of the call: the broker is asked for them and not its statistics. (Those of a quorum queue are what
+    /// its leader reported last, which under load may be some seconds ago.) The counters that a `GET` of
+    /// `/api/queues/VHOST/NAME` with [`Node::get`] gives lag by a second and are missing at first.
     pub fn queue(&self, name: &str) -> Result<Option<Value>> {
         let path = format!("/api/queues/{}/{}", self.name, segment(name));
         let Some(mut queue) = self.node.api()?.find(Method::GET, &path, None)? else {
@@ -62,7 +75,7 @@ impl<'n> Vhost<'n> {
         Ok(Some(queue))
     }
 
-    /// All queues, each as [`Vhost::queue`] shows it (half a second for all).
+    /// All queues, each as [`Vhost::queue`] shows it.
     pub fn queues(&self) -> Result<Vec<Value>> {
         let mut queues = self.list("queues")?;
         self.refresh(&mut queues)?;
@@ -74,7 +87,12 @@ impl<'n> Vhost<'n> {
         if queues.is_empty() {
             return Ok(());
         }
-        let present = self.ask(&[&["list_queues", "-p", &self.name, "name"], COUNTERS].concat())?;
+        if queues.iter().any(|queue| queue["type"] != "classic") {
+            // What such a queue tells is as old as this at the most.
+            std::thread::sleep(2 * TICK);
+        }
+        let items = [&["name"], COUNTERS].concat().join(", ");
+        let present = self.ask(&format!("rabbit_amqqueue:info_all(<<\"{}\">>, [{items}])", self.name))?;
         for queue in queues {
             let counters = present.iter().find(|present| present["name"] == queue["name"]);
             for counter in COUNTERS {
@@ -94,41 +112,23 @@ impl<'n> Vhost<'n> {
         array(self.node.get(&format!("/api/{what}/{}", self.name))?)
     }
 
-    /// All consumers. Exact, because the broker is asked and not its statistics (half a second); the fields
-    /// are those of `rabbitmqctl list_consumers`: `queue_name`, `consumer_tag`, `ack_required`,
-    /// `prefetch_count`, `active`, `arguments`.
+    /// All consumers. Exact, because the broker is asked and not its statistics; the fields are those of
+    /// `rabbitmqctl list_consumers`, such as `queue_name`, `consumer_tag`, `ack_required`, `prefetch_count`,
+    /// `active`, `arguments`.
     pub fn consumers(&self) -> Result<Vec<Value>> {
-        let columns = ["queue_name", "consumer_tag", "ack_required", "prefetch_count", "active", "arguments"];
-        let mut consumers = self.ask(&[&["list_consumers", "-p", &self.name], &columns[..]].concat())?;
-        for consumer in &mut consumers {
-            consumer["arguments"] = table(&consumer["arguments"]);
-        }
-        Ok(consumers)
+        self.ask(&format!("rabbit_amqqueue:consumers_all(<<\"{}\">>)", self.name))
     }
 
-    /// All connections of this vhost. Exact, because the broker is asked and not its statistics (half a
-    /// second); the fields are those of `rabbitmqctl list_connections`: `name`, `user_provided_name` (the
-    /// client's own), `user`, `state`, `channels`, `timeout` (the heartbeat, seconds), `frame_max`,
-    /// `peer_port`, `client_properties`.
+    /// All connections of this vhost. Exact, because the broker is asked and not its statistics; the fields are
+    /// those of `rabbitmqctl list_connections`: `name`, `user_provided_name` (the client's own), `user`,
+    /// `state`, `channels`, `timeout` (the heartbeat, seconds), `frame_max`, `peer_port`, `client_properties`.
     pub fn connections(&self) -> Result<Vec<Value>> {
-        let columns = [
-            "vhost",
-            "name",
-            "user",
-            "state",
-            "channels",
-            "timeout",
-            "frame_max",
-            "peer_port",
-            "client_properties",
-        ];
-        let mut connections = self.ask(&[&["list_connections"], &columns[..]].concat())?;
+        let mut connections =
+            self.ask(&format!("rabbit_networking:connection_info_all([{}])", CONNECTION.join(", ")))?;
         connections.retain(|connection| connection["vhost"] == self.name.as_str());
         for connection in &mut connections {
-            let properties = table(&connection["client_properties"]);
             // As in the management API.
-            connection["user_provided_name"] = properties["connection_name"].clone();
-            connection["client_properties"] = properties;
+            connection["user_provided_name"] = connection["client_properties"]["connection_name"].clone();
         }
         Ok(connections)
     }
@@ -142,9 +142,9 @@ impl<'n> Vhost<'n> {
         Ok(count)
     }
 
-    fn ask(&self, args: &[&str]) -> Result<Vec<Value>> {
-        let output = self.node.rabbitmqctl(&[&["--silent", "--formatter", "json"], args].concat())?;
-        array(serde_json::from_str(&output).with_context(|| format!("rabbitmqctl {}: {output}", args[0]))?)
+    /// A list of the broker's lists of properties.
+    fn ask(&self, expression: &str) -> Result<Vec<Value>> {
+        array(self.node.evaluate(&format!("[{OBJECT} || Properties <- {expression}]"))?)
     }
 }
 
@@ -161,36 +161,5 @@ fn array(value: Value) -> Result<Vec<Value>> {
     match value {
         Value::Array(items) => Ok(items),
         other => anyhow::bail!("expected a list: {other}"),
-    }
-}
-
-/// An AMQP table as an object: `rabbitmqctl` writes a list of `[name, type, value]`.
-fn table(value: &Value) -> Value {
-    let Value::Array(fields) = value else {
-        return value.clone();
-    };
-    let mut object = serde_json::Map::new();
-    for field in fields {
-        if let [Value::String(name), kind, value] = &field.as_array().map_or(&[][..], Vec::as_slice) {
-            let value = if kind == "table" { table(value) } else { value.clone() };
-            object.insert(name.clone(), value);
-        }
-    }
-    Value::Object(object)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tables_are_objects() {
-        let listed = json!([
-            ["product", "longstr", "lapin"],
-            ["capabilities", "table", [["basic.nack", "bool", true]]]
-        ]);
-        assert_eq!(table(&listed), json!({"product": "lapin", "capabilities": {"basic.nack": true}}));
-        assert_eq!(table(&json!([])), json!({}));
-        assert_eq!(table(&json!({"a": 1})), json!({"a": 1}));
     }
 }
