@@ -3,16 +3,17 @@
 //! lapin would do it too, and brings what reads PKCS#12 key stores along for it: a quarter of all that a small
 //! program compiles.
 
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
 use rustls_platform_verifier::Verifier;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::{TlsConnector, rustls};
 
 /// What the user says about TLS.
 #[derive(Clone, Default)]
@@ -33,15 +34,13 @@ impl Tls {
     /// Speaks TLS on `stream`. What is wrong with a certificate, either side's, is an
     /// [`io::ErrorKind::InvalidData`].
     pub(crate) async fn handshake(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
         let config = self.client_config().map_err(invalid)?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
     /// Made anew for each connection, so that the operating system's certificates are today's.
-    fn client_config(&self) -> Result<ClientConfig, tokio_rustls::rustls::Error> {
+    fn client_config(&self) -> Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(ring::default_provider());
         let verifier = Verifier::new_with_extra_roots(self.roots.clone(), provider.clone())?;
         let config = ClientConfig::builder_with_provider(provider)
@@ -54,4 +53,8 @@ impl Tls {
             None => Ok(config.with_no_client_auth()),
         }
     }
+}
+
+fn invalid(error: impl Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }

@@ -92,9 +92,8 @@ async fn workers_share_a_channel_and_each_has_its_own_tag_and_prefetch() -> Resu
         shutdown.request();
         anyhow::Ok(())
     };
-    let (run, watched) = tokio::join!(in_the_end(consumer.run(&connection, handler)), watch);
-    watched?;
-    run?;
+    let run = async { Ok(in_the_end(consumer.run(&connection, handler)).await?) };
+    tokio::try_join!(run, watch)?;
     assert_eq!(*seen.lock().expect("no handler panics"), HashSet::from([1, 2, 3]));
     let tally = consumer.tally();
     assert_eq!((tally.received, tally.acked, tally.unsettled()), (10, 10, 0), "{tally:?}");
@@ -135,9 +134,8 @@ async fn a_failed_message_is_tried_once_more_and_a_panic_costs_an_attempt_only()
         shutdown.request();
         anyhow::Ok(())
     };
-    let (run, watched) = tokio::join!(in_the_end(consumer.run(&connection, handler)), watch);
-    watched?;
-    run?;
+    let run = async { Ok(in_the_end(consumer.run(&connection, handler)).await?) };
+    tokio::try_join!(run, watch)?;
     let tally = consumer.tally();
     assert_eq!((tally.received, tally.redelivered), (8, 3), "{tally:?}");
     assert_eq!((tally.acked, tally.requeued, tally.rejected, tally.panicked), (2, 3, 3, 2), "{tally:?}");
@@ -221,10 +219,8 @@ async fn losses_and_a_deleted_queue_leave_exactly_the_configured_consumers() -> 
         shutdown.request();
         anyhow::Ok(())
     };
-    let (run, watched) =
-        tokio::join!(in_the_end(consumer.run(&connection, async |_, _| Verdict::Ack)), watch);
-    watched?;
-    run?;
+    let run = async { Ok(in_the_end(consumer.run(&connection, async |_, _| Verdict::Ack)).await?) };
+    tokio::try_join!(run, watch)?;
     Ok(())
 }
 
@@ -257,9 +253,8 @@ async fn a_handler_at_work_during_a_loss_ends_and_the_message_comes_again() -> R
         shutdown.request();
         anyhow::Ok(())
     };
-    let (run, watched) = tokio::join!(in_the_end(consumer.run(&connection, handler)), watch);
-    watched?;
-    run?;
+    let run = async { Ok(in_the_end(consumer.run(&connection, handler)).await?) };
+    tokio::try_join!(run, watch)?;
     // The worker never had two handlers at once.
     let log = log.lock().expect("no handler panics").clone();
     assert_eq!(log, [("start", false), ("end", false), ("start", true), ("end", true)]);
@@ -296,9 +291,8 @@ async fn a_shutdown_lets_the_work_in_hand_finish_and_acknowledges_it() -> Result
         gate.add_permits(5);
         anyhow::Ok(())
     };
-    let (run, watched) = tokio::join!(in_the_end(consumer.run(&connection, handler)), watch);
-    watched?;
-    run?;
+    let run = async { Ok(in_the_end(consumer.run(&connection, handler)).await?) };
+    tokio::try_join!(run, watch)?;
     assert_eq!(consumer.tally().acked, 3);
     shutdown.close_connections().await;
     eventually("the two others stay", || {

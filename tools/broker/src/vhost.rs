@@ -17,12 +17,15 @@ const COUNTERS: &[&str] = &["messages", "messages_ready", "messages_unacknowledg
 const CONNECTION: &[&str] =
     &["vhost", "name", "user", "state", "channels", "timeout", "frame_max", "peer_port", "client_properties"];
 
-/// One of the broker's lists of properties as what JSON calls an object: a queue is its name, a table an object.
+/// One of the broker's lists of properties as what JSON calls an object: a queue is its name, a table an object. A
+/// client that has not said who it is has `none` instead of a table.
 const OBJECT: &str = "maps:from_list([{Key, case {Key, Value} of
         {_, {resource, _, _, Name}} -> Name;
         {_, Pid} when is_pid(Pid) -> list_to_binary(pid_to_list(Pid));
-        {arguments, Table} -> rabbit_misc:amqp_table(Table);
-        {client_properties, Table} -> rabbit_misc:amqp_table(Table);
+        {arguments, [_ | _]} -> rabbit_misc:amqp_table(Value);
+        {arguments, _} -> #{};
+        {client_properties, [_ | _]} -> rabbit_misc:amqp_table(Value);
+        {client_properties, _} -> #{};
         _ -> Value
     end} || {Key, Value} <- Properties])";
 
