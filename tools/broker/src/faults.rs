@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
 
 use crate::node::{Node, Processes, lock};
 use crate::vm::Vm;
@@ -113,9 +112,9 @@ impl Node {
         let fraction = if on { "0.00001" } else { "0.4" };
         self.rabbitmqctl(&["set_vm_memory_high_watermark", fraction])?;
         wait::until(ALARM_LIMIT, "the memory alarm", || {
-            let alarms =
-                self.evaluate("[memory || {{resource_limit, memory, _}, _} <- rabbit_alarm:get_alarms()]")?;
-            Ok(((alarms != json!([])) == on).then_some(()))
+            let alarmed = self
+                .evaluate("[] =/= [on || {{resource_limit, memory, _}, _} <- rabbit_alarm:get_alarms()]")?;
+            Ok((alarmed == on).then_some(()))
         })
     }
 

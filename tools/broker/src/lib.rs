@@ -24,6 +24,7 @@ mod certificates;
 mod cluster;
 mod ctl;
 mod epmd;
+mod evaluate;
 mod faults;
 mod find;
 mod guard;

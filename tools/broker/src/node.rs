@@ -13,6 +13,7 @@ use ureq::http::Method;
 use crate::builder::{Builder, check};
 use crate::ctl;
 use crate::epmd::Epmd;
+use crate::evaluate::evaluate;
 use crate::guard::Guard;
 use crate::management::Management;
 use crate::output;
@@ -173,7 +174,7 @@ impl Node {
 
     /// The value, as JSON, of an Erlang expression that the node evaluates.
     pub(crate) fn evaluate(&self, expression: &str) -> Result<Value> {
-        ctl::evaluate(&self.place, expression)
+        evaluate(&self.place, expression)
     }
 
     /// A line to paste into a shell that runs `rabbitmqctl` against this node; arguments go at its end.
