@@ -71,14 +71,22 @@ pub(crate) struct Tls {
     pub(crate) days_left: i64,
 }
 
-/// Connects and, if the URL asks for it, speaks TLS. Tries all hosts of the URL and all addresses of each.
+/// Connects and, if the URL asks for it, speaks TLS, with the first host that takes it.
 ///
 /// # Errors
 /// Whatever the network or the handshake came to; of several hosts, with the last one.
 pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
+    to_any_host(endpoint, async |host| host.connect().await).await
+}
+
+/// Connects in some way to the hosts of the URL, one after the other, until one takes it.
+pub(crate) async fn to_any_host<T>(
+    endpoint: &Endpoint,
+    connect: impl AsyncFn(&Endpoint) -> io::Result<T>,
+) -> io::Result<T> {
     let mut result = Err(io::ErrorKind::NotConnected.into());
     for host in endpoint.each() {
-        result = host.connect().await;
+        result = connect(&host).await;
         if result.is_ok() {
             break;
         }

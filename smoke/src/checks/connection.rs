@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lapin::options::BasicGetOptions;
-use shared::{Deadline, Error, QueueType, Result};
+use shared::{Deadline, Endpoint, Error, QueueType, Result};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::check::{Check, Finding, Group, Stop, fault, pass};
 use crate::judge::rounded;
 use crate::messages::{publish, same};
-use crate::start_frame::{self, Tls};
+use crate::start_frame::{self, Tls, to_any_host};
 use crate::trial::Trial;
 
 /// A certificate with fewer days left than this is to be renewed now.
@@ -107,17 +107,8 @@ async fn until_up<T>(trial: &Trial, attempt: impl AsyncFn() -> io::Result<T>) ->
 async fn tcp(trial: Trial) -> Result<Finding> {
     trial.step("connect");
     let endpoint = &trial.run().endpoint;
-    let connect = async || {
-        let mut result = Err(io::ErrorKind::NotConnected.into());
-        for host in endpoint.each() {
-            result = TcpStream::connect((host.host(), host.port())).await;
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
-    };
-    let stream = until_up(&trial, connect).await?;
+    let connect = async |host: &Endpoint| TcpStream::connect((host.host(), host.port())).await;
+    let stream = until_up(&trial, async || to_any_host(endpoint, connect).await).await?;
     let peer = stream.peer_addr().map(|peer| peer.to_string());
     pass(peer.unwrap_or_else(|_| endpoint.address()))
 }
