@@ -214,7 +214,8 @@ impl Supervisor {
                     self.announce(State::Up { generation });
                     self.link.send_replace(Availability::Up(link.clone()));
                     let cause = link.watch(|blocked| self.announce_blocked(generation, blocked)).await;
-                    lasted = since.elapsed() >= STABLE;
+                    // Only what came after the first connection counts as an attempt to have it back.
+                    lasted = generation == 1 || since.elapsed() >= STABLE;
                     Error::Lost(cause)
                 }
                 Err(error) if error.is_transient(false) => {

@@ -27,7 +27,8 @@ pub enum State {
     },
     /// An attempt failed or the connection was lost; another follows.
     Reconnecting {
-        /// Which attempt is next: one more than there were failures in a row.
+        /// Which attempt is next: one more than there were failures in a row. A connection that was lost within
+        /// a second is a failure as well, except the first one of all.
         attempt: u32,
         /// After how many failures in a row it is given up; 0 for never, or for a limit in time.
         of: u32,

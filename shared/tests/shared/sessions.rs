@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{LIMIT, args_through, consume, eventually, publish, within};
 use anyhow::Result;
-use harness::Relay;
+use harness::{Direction, Relay};
 use lapin::options::{BasicAckOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use shared::{Connection, ConnectionArgs, Deadline, Error, QueueType, RetryPolicy, Session, Shutdown, State};
@@ -230,6 +230,12 @@ async fn the_states_tell_the_story_in_order() -> Result<()> {
     let connection = Connection::open(&args_through(&relay, &vhost), "states", &shutdown).await?;
     let mut states = connection.state();
     assert!(matches!(*states.borrow_and_update(), State::Up { generation: 1 }));
+    // The next attempt gets no answer until it is refused.
+    relay.silence(Direction::ToClient, true);
+    relay.cut();
+    let lost = within(states.wait_for(|state| matches!(state, State::Reconnecting { .. }))).await?.clone();
+    assert!(lost.to_string().contains("; attempt 1/1200 in "), "{lost}");
+    relay.wait_for_accepted(2, LIMIT);
     relay.refuse(true);
     relay.cut();
     let lost = within(states.wait_for(|state| matches!(state, State::Reconnecting { attempt: 3, .. })))
@@ -237,6 +243,7 @@ async fn the_states_tell_the_story_in_order() -> Result<()> {
         .clone();
     let State::Reconnecting { cause, .. } = lost else { unreachable!("waited for it") };
     assert!(cause.to_string().contains("connection refused"), "{cause}");
+    relay.silence(Direction::ToClient, false);
     relay.refuse(false);
     within(states.wait_for(|state| matches!(state, State::Up { generation: 2 }))).await?;
     shutdown.close_connections().await;
