@@ -38,6 +38,7 @@ mod state;
 mod stream;
 mod tls;
 mod topology;
+mod wake_ups;
 mod window;
 mod words;
 mod writes;

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Duration, Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::wake_ups::WakeUps;
 use crate::{Deadline, Endpoint, Error, Result, stream};
 
 /// lapin does not report every loss as an event, so its status is looked at this often as well.
@@ -30,6 +31,7 @@ pub(crate) struct Link {
     pub(crate) generation: u64,
     connection: lapin::Connection,
     socket: Socket,
+    pub(crate) wake_ups: Arc<WakeUps>,
     blocked: watch::Sender<Option<String>>,
     /// Why the broker last closed a channel, and when.
     refusal: watch::Sender<Option<(lapin::Error, Instant)>>,
@@ -86,6 +88,7 @@ pub(crate) async fn dial(
         generation,
         connection,
         socket,
+        wake_ups: Arc::default(),
         blocked: watch::Sender::new(None),
         refusal: watch::Sender::new(None),
         suspected: Notify::new(),
@@ -96,7 +99,11 @@ pub(crate) async fn dial(
 
 impl Link {
     /// Waits until the connection is gone, passing on what happens meanwhile; the cause of its end.
-    pub(crate) async fn watch(&self, mut blocked: impl FnMut(Option<String>)) -> Arc<Error> {
+    pub(crate) async fn watch(&self, blocked: impl FnMut(Option<String>)) -> Arc<Error> {
+        self.wake_ups.pass_on(self.watch_events(blocked)).await
+    }
+
+    async fn watch_events(&self, mut blocked: impl FnMut(Option<String>)) -> Arc<Error> {
         // The only listener: two would share the events out between them.
         let mut events = pin!(self.connection.events_listener());
         let mut look = interval(LOOK_INTERVAL);

@@ -256,7 +256,7 @@ impl Publisher {
         let in_doubt = InDoubt::new(reserved);
         let late = tokio::select! {
             biased;
-            done = timeout_at(end, window.publish(&reserved.channel)) => {
+            done = timeout_at(end, reserved.link.wake_ups.together(window.publish(&reserved.channel))) => {
                 done.err().map(|_| self.late("get the broker's confirm"))
             }
             cause = reserved.link.lost() => Some(Error::Lost(cause)),
