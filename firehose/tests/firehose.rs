@@ -477,31 +477,35 @@ fn wrong_usage_ends_with_2_before_anything_connects() {
     }
 }
 
-#[tokio::test]
-async fn a_broker_that_is_killed_and_restarted_is_tailed_again() -> Result<()> {
-    let node = Node::start()?;
-    let (enabled, plain) = (node.vhost()?, node.vhost()?);
-    trace(&node, &plain, "trace_on")?;
-    let management = node.management_url();
-    let mut with_enable = trace_tail(&enabled.url(), &["--enable", "--management-url", &management]);
-    let mut without = trace_tail(&plain.url(), &[]);
-    for (vhost, tail) in [(&enabled, &mut with_enable), (&plain, &mut without)] {
-        Client::open(&vhost.url()).await?.publish("", "nobody", b"before").await?;
-        tail.wait_for_line(|line| line == "before");
-    }
-    node.write_out()?;
-    node.kill()?;
-    node.restart()?;
+mod own_broker {
+    use super::*;
 
-    // Tracing does not survive a restart: one tail turns it on again, the other says that it is off.
-    with_enable.wait_for_error_line(|line| line.contains("connected (generation 2)"));
-    with_enable.wait_for_error_line(|line| line.contains("tracing is on in the vhost"));
-    without.wait_for_error_line(|line| line.contains("tracing is off in the vhost"));
-    trace(&node, &plain, "trace_on")?;
-    for (vhost, mut tail) in [(&enabled, with_enable), (&plain, without)] {
-        Client::open(&vhost.url()).await?.publish("", "nobody", b"after").await?;
-        assert_eq!(records_up_to(&mut tail, "after"), ["published '' before", "published '' after"]);
+    #[tokio::test]
+    async fn a_broker_that_is_killed_and_restarted_is_tailed_again() -> Result<()> {
+        let node = Node::start()?;
+        let (enabled, plain) = (node.vhost()?, node.vhost()?);
+        trace(&node, &plain, "trace_on")?;
+        let management = node.management_url();
+        let mut with_enable = trace_tail(&enabled.url(), &["--enable", "--management-url", &management]);
+        let mut without = trace_tail(&plain.url(), &[]);
+        for (vhost, tail) in [(&enabled, &mut with_enable), (&plain, &mut without)] {
+            Client::open(&vhost.url()).await?.publish("", "nobody", b"before").await?;
+            tail.wait_for_line(|line| line == "before");
+        }
+        node.write_out()?;
+        node.kill()?;
+        node.restart()?;
+
+        // Tracing does not survive a restart: one tail turns it on again, the other says that it is off.
+        with_enable.wait_for_error_line(|line| line.contains("connected (generation 2)"));
+        with_enable.wait_for_error_line(|line| line.contains("tracing is on in the vhost"));
+        without.wait_for_error_line(|line| line.contains("tracing is off in the vhost"));
+        trace(&node, &plain, "trace_on")?;
+        for (vhost, mut tail) in [(&enabled, with_enable), (&plain, without)] {
+            Client::open(&vhost.url()).await?.publish("", "nobody", b"after").await?;
+            assert_eq!(records_up_to(&mut tail, "after"), ["published '' before", "published '' after"]);
+        }
+        assert!(!is_traced(&node, &enabled)?);
+        Ok(())
     }
-    assert!(!is_traced(&node, &enabled)?);
-    Ok(())
 }

@@ -330,58 +330,68 @@ fn a_full_disk_behind_standard_output_is_an_error() -> Result<()> {
     Ok(())
 }
 
-/// On a node of its own: an alarm, a stopped broker, and a killed one.
-#[test]
-fn the_programs_live_through_a_broker_in_trouble() -> Result<()> {
-    let node = Node::start()?;
-    let classic = ["--queue-type", "classic"];
-    let url = format!("{}?heartbeat=2", node.url());
-    let mut receiver = waiting_receiver(receiver(&url).args(classic));
+mod own_broker {
+    use super::*;
 
-    // A memory alarm: the sender says so, gives up in time, and stops when it is told to.
-    node.memory_alarm(true)?;
-    let end = sender(&url).args(classic).args(["--prefix", "blocked-"]).run().expect_code(1);
-    assert!(end.stdout.is_empty(), "{end:#?}");
-    assert!(end.stderr.iter().any(|line| line.contains("blocks publishing: low on memory")), "{end:#?}");
-    assert!(end.stderr.last().is_some_and(|line| line.contains("rabbitmq-diagnostics alarms")), "{end:#?}");
-    let blocked = || {
-        let mut sender = sender(&url).args(classic).args(["--prefix", "blocked-"]).start();
-        sender.wait_for_error_line(|line| line.contains("blocks publishing"));
-        sender.interrupt();
-        sender
-    };
-    let mut patient = blocked();
-    let mut impatient = blocked();
-    impatient.wait_for_error_line(|line| line.contains("a second Ctrl-C stops at once"));
-    impatient.interrupt();
-    impatient.wait(SOON).expect_code(130);
-    let end = patient.wait(SOON).expect_code(0);
-    assert!(end.stderr.last().is_some_and(|line| line.contains("may or may not have arrived")), "{end:#?}");
-    node.memory_alarm(false)?;
+    /// On a node of its own: an alarm, a stopped broker, and a killed one.
+    #[test]
+    fn the_programs_live_through_a_broker_in_trouble() -> Result<()> {
+        let node = Node::start()?;
+        let classic = ["--queue-type", "classic"];
+        let url = format!("{}?heartbeat=2", node.url());
+        let mut receiver = waiting_receiver(receiver(&url).args(classic));
 
-    // A broker that is stopped and says nothing more: the receiver notices, and both can be ended.
-    node.pause()?;
-    receiver.wait_for_error_line(|line| line.contains("connection lost"));
-    let mut stuck = sender(&url).args(classic).start();
-    stuck.wait_for_error_line(|line| line.contains("no answer"));
-    stuck.interrupt();
-    stuck.wait(SOON).expect_code(0);
-    node.resume()?;
-    receiver.wait_for_error_line(|line| line.contains("connected (generation 2)"));
+        // A memory alarm: the sender says so, gives up in time, and stops when it is told to.
+        node.memory_alarm(true)?;
+        let end = sender(&url).args(classic).args(["--prefix", "blocked-"]).run().expect_code(1);
+        assert!(end.stdout.is_empty(), "{end:#?}");
+        assert!(end.stderr.iter().any(|line| line.contains("blocks publishing: low on memory")), "{end:#?}");
+        assert!(
+            end.stderr.last().is_some_and(|line| line.contains("rabbitmq-diagnostics alarms")),
+            "{end:#?}"
+        );
+        let blocked = || {
+            let mut sender = sender(&url).args(classic).args(["--prefix", "blocked-"]).start();
+            sender.wait_for_error_line(|line| line.contains("blocks publishing"));
+            sender.interrupt();
+            sender
+        };
+        let mut patient = blocked();
+        let mut impatient = blocked();
+        impatient.wait_for_error_line(|line| line.contains("a second Ctrl-C stops at once"));
+        impatient.interrupt();
+        impatient.wait(SOON).expect_code(130);
+        let end = patient.wait(SOON).expect_code(0);
+        assert!(
+            end.stderr.last().is_some_and(|line| line.contains("may or may not have arrived")),
+            "{end:#?}"
+        );
+        node.memory_alarm(false)?;
 
-    // A killed broker: the sender waits for it, the receiver declares again and receives.
-    node.kill()?;
-    receiver.wait_for_error_line(|line| line.contains("connection lost"));
-    let mut early = sender(&url).args(classic).args(["--wait", "60s"]).start();
-    early.wait_for_error_line(|line| line.contains("connection refused"));
-    node.restart()?;
-    early.expect_line(SENT);
-    early.wait(SOON).expect_code(0);
-    receiver.expect_line(RECEIVED);
+        // A broker that is stopped and says nothing more: the receiver notices, and both can be ended.
+        node.pause()?;
+        receiver.wait_for_error_line(|line| line.contains("connection lost"));
+        let mut stuck = sender(&url).args(classic).start();
+        stuck.wait_for_error_line(|line| line.contains("no answer"));
+        stuck.interrupt();
+        stuck.wait(SOON).expect_code(0);
+        node.resume()?;
+        receiver.wait_for_error_line(|line| line.contains("connected (generation 2)"));
 
-    node.kill()?;
-    receiver.wait_for_error_line(|line| line.contains("connection lost"));
-    receiver.interrupt();
-    receiver.wait(SOON).expect_code(0);
-    Ok(())
+        // A killed broker: the sender waits for it, the receiver declares again and receives.
+        node.kill()?;
+        receiver.wait_for_error_line(|line| line.contains("connection lost"));
+        let mut early = sender(&url).args(classic).args(["--wait", "60s"]).start();
+        early.wait_for_error_line(|line| line.contains("connection refused"));
+        node.restart()?;
+        early.expect_line(SENT);
+        early.wait(SOON).expect_code(0);
+        receiver.expect_line(RECEIVED);
+
+        node.kill()?;
+        receiver.wait_for_error_line(|line| line.contains("connection lost"));
+        receiver.interrupt();
+        receiver.wait(SOON).expect_code(0);
+        Ok(())
+    }
 }

@@ -248,24 +248,28 @@ fn wrong_usage_ends_with_2_and_connects_to_nothing() {
     }
 }
 
-#[test]
-fn after_a_broker_was_killed_every_receiver_gets_every_line_again() -> Result<()> {
-    let node = Node::start()?;
-    let vhost = node.vhost()?;
-    let mut receivers = [start_receiver(&vhost, &[]), start_receiver(&vhost, &[])];
-    receivers.iter_mut().for_each(|receiver| drop(new_queue(receiver)));
-    emit(&vhost, "before");
-    node.write_out()?;
-    node.kill()?;
-    node.restart()?;
+mod own_broker {
+    use super::*;
 
-    let names = receivers.each_mut().map(new_queue);
-    wait_for_queues(&vhost, &[&names[0], &names[1]])?;
-    emit(&vhost, "after");
-    for mut receiver in receivers {
-        receiver.expect_line(" [x] before");
-        receiver.expect_line(" [x] after");
-        assert_eq!(stop(receiver).stdout, [WAITING, " [x] before", " [x] after"]);
+    #[test]
+    fn after_a_broker_was_killed_every_receiver_gets_every_line_again() -> Result<()> {
+        let node = Node::start()?;
+        let vhost = node.vhost()?;
+        let mut receivers = [start_receiver(&vhost, &[]), start_receiver(&vhost, &[])];
+        receivers.iter_mut().for_each(|receiver| drop(new_queue(receiver)));
+        emit(&vhost, "before");
+        node.write_out()?;
+        node.kill()?;
+        node.restart()?;
+
+        let names = receivers.each_mut().map(new_queue);
+        wait_for_queues(&vhost, &[&names[0], &names[1]])?;
+        emit(&vhost, "after");
+        for mut receiver in receivers {
+            receiver.expect_line(" [x] before");
+            receiver.expect_line(" [x] after");
+            assert_eq!(stop(receiver).stdout, [WAITING, " [x] before", " [x] after"]);
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -360,64 +360,71 @@ fn wrong_usage_ends_with_2_before_anything_connects() {
     assert!(end.expect_code(2).stderr[0].contains("is over 255 bytes"));
 }
 
-/// Durable things are there after a crash, and a lesson that the crash interrupted starts again.
-#[test]
-fn what_is_durable_survives_the_brokers_death_and_lessons_go_on() -> Result<()> {
-    let node = Arc::new(Node::start()?);
-    let url = node.url();
-    let survive = |when| {
-        Program::new(env!("CARGO_BIN_EXE_survive_restart"))
-            .args(["--url", &url, "--prefix", "ann-", when])
-            .run()
-    };
+mod own_broker {
+    use super::*;
 
-    let end = survive("before").expect_code(0);
-    assert_eq!(
-        end.stdout,
-        [
-            " [x] Declare ann-survive_restart and publish a transient message and a persistent one",
-            " [x] Declare ann-survive_restart-durable",
-            " [x] Declare ann-survive_restart-transient",
-            " [*] Restart the broker, then run survive_restart after",
-        ]
-    );
+    /// Durable things are there after a crash, and a lesson that the crash interrupted starts again.
+    #[test]
+    fn what_is_durable_survives_the_brokers_death_and_lessons_go_on() -> Result<()> {
+        let node = Arc::new(Node::start()?);
+        let url = node.url();
+        let survive = |when| {
+            Program::new(env!("CARGO_BIN_EXE_survive_restart"))
+                .args(["--url", &url, "--prefix", "ann-", when])
+                .run()
+        };
 
-    node.write_out()?;
+        let end = survive("before").expect_code(0);
+        assert_eq!(
+            end.stdout,
+            [
+                " [x] Declare ann-survive_restart and publish a transient message and a persistent one",
+                " [x] Declare ann-survive_restart-durable",
+                " [x] Declare ann-survive_restart-transient",
+                " [*] Restart the broker, then run survive_restart after",
+            ]
+        );
 
-    // The line is told before the program goes on, and there is half a second of lesson left.
-    let (killer, once) = (Arc::clone(&node), Once::new());
-    let mut lesson = Program::new(env!("CARGO_BIN_EXE_limits"))
-        .args(["--url", &url])
-        .on_line(move |stream, line| {
-            if stream == Stream::Stdout && line.starts_with(" [x] Send with") {
-                once.call_once(|| killer.kill().unwrap_or_else(|error| panic!("{error:#}")));
+        node.write_out()?;
+
+        // The line is told before the program goes on, and there is half a second of lesson left.
+        let (killer, once) = (Arc::clone(&node), Once::new());
+        let mut lesson = Program::new(env!("CARGO_BIN_EXE_limits"))
+            .args(["--url", &url])
+            .on_line(move |stream, line| {
+                if stream == Stream::Stdout && line.starts_with(" [x] Send with") {
+                    once.call_once(|| killer.kill().unwrap_or_else(|error| panic!("{error:#}")));
+                }
+            })
+            .start();
+        lesson.wait_for_error_line(|line| line.contains("connection lost"));
+        node.restart()?;
+
+        let end = lesson.wait(LIMIT).expect_code(0);
+        let starts =
+            end.stdout.iter().filter(|line| *line == " [x] Declare a queue with x-max-length 2").count();
+        assert_eq!(starts, 2, "{:?}", end.stdout);
+        assert!(end.stdout.last().is_some_and(|line| line.contains("x-mesage-ttl")));
+
+        let end = survive("after").expect_code(0);
+        let transient = match node.is_from(4, 3)? {
+            true => {
+                " [x] Exchange ann-survive_restart-transient: still there; RabbitMQ 4.3 and later keep it"
             }
-        })
-        .start();
-    lesson.wait_for_error_line(|line| line.contains("connection lost"));
-    node.restart()?;
-
-    let end = lesson.wait(LIMIT).expect_code(0);
-    let starts = end.stdout.iter().filter(|line| *line == " [x] Declare a queue with x-max-length 2").count();
-    assert_eq!(starts, 2, "{:?}", end.stdout);
-    assert!(end.stdout.last().is_some_and(|line| line.contains("x-mesage-ttl")));
-
-    let end = survive("after").expect_code(0);
-    let transient = match node.is_from(4, 3)? {
-        true => " [x] Exchange ann-survive_restart-transient: still there; RabbitMQ 4.3 and later keep it",
-        false => " [x] Exchange ann-survive_restart-transient: gone",
-    };
-    assert_eq!(
-        end.stdout,
-        [
-            " [x] Queue ann-survive_restart: still there",
-            " [x] Its transient message: gone",
-            " [x] Its persistent message: still there",
-            " [x] Exchange ann-survive_restart-durable: still there",
-            transient,
-        ]
-    );
-    // It removed what it looked for.
-    assert_eq!(survive("after").expect_code(0).stdout[0], " [x] Queue ann-survive_restart: gone");
-    Ok(())
+            false => " [x] Exchange ann-survive_restart-transient: gone",
+        };
+        assert_eq!(
+            end.stdout,
+            [
+                " [x] Queue ann-survive_restart: still there",
+                " [x] Its transient message: gone",
+                " [x] Its persistent message: still there",
+                " [x] Exchange ann-survive_restart-durable: still there",
+                transient,
+            ]
+        );
+        // It removed what it looked for.
+        assert_eq!(survive("after").expect_code(0).stdout[0], " [x] Queue ann-survive_restart: gone");
+        Ok(())
+    }
 }

@@ -435,48 +435,52 @@ fn a_full_reply_queue_does_not_stop_the_server() -> Result<()> {
     Ok(())
 }
 
-/// On a node of its own: an alarm, a stopped broker, and a killed one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn server_and_client_live_through_a_broker_in_trouble() -> Result<()> {
-    let node = Node::start()?;
-    let url = format!("{}?heartbeat=2&connection_timeout=1000", node.url());
-    let mut server = awaiting_server(server(&url).args(["--queue-type", "classic"]));
-    assert_eq!(client(&url).run().expect_code(0).stdout[1], " [.] Got 832040");
+mod own_broker {
+    use super::*;
 
-    node.memory_alarm(true)?;
-    let end = client(&url).args(["--timeout", "2s"]).run().expect_code(1);
-    let last = end.stderr.last().expect("an error line");
-    assert!(last.contains("no reply within 2s: the broker blocks publishing: low on memory"), "{last}");
-    // A client that lives longer than any deadline of a single step works again after the alarm.
-    let (connection, _shutdown) = connect(url.clone()).await?;
-    let patient = RpcClient::new(&connection, rpc::QUEUE, ReplyTo::Queue);
-    let answer = patient.call(1, shared::CALL_DEADLINE + Duration::from_secs(2)).await;
-    assert!(matches!(answer, Err(CallError::Timeout { .. })), "{answer:?}");
-    node.memory_alarm(false)?;
-    assert_eq!(patient.call(10, LIMIT).await?, 55);
-    drop((patient, connection));
+    /// On a node of its own: an alarm, a stopped broker, and a killed one.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn server_and_client_live_through_a_broker_in_trouble() -> Result<()> {
+        let node = Node::start()?;
+        let url = format!("{}?heartbeat=2&connection_timeout=1000", node.url());
+        let mut server = awaiting_server(server(&url).args(["--queue-type", "classic"]));
+        assert_eq!(client(&url).run().expect_code(0).stdout[1], " [.] Got 832040");
 
-    node.pause()?;
-    server.wait_for_error_line(|line| line.contains("connection lost"));
-    let mut stuck = client(&url).start();
-    stuck.wait_for_error_line(|line| line.contains("no answer"));
-    stuck.interrupt();
-    stuck.wait(LIMIT).expect_code(0);
-    node.resume()?;
-    server.wait_for_error_line(|line| line.contains("rpc_server requests: connected (generation 2)"));
-    assert_eq!(client(&url).run().expect_code(0).stdout[1], " [.] Got 832040");
+        node.memory_alarm(true)?;
+        let end = client(&url).args(["--timeout", "2s"]).run().expect_code(1);
+        let last = end.stderr.last().expect("an error line");
+        assert!(last.contains("no reply within 2s: the broker blocks publishing: low on memory"), "{last}");
+        // A client that lives longer than any deadline of a single step works again after the alarm.
+        let (connection, _shutdown) = connect(url.clone()).await?;
+        let patient = RpcClient::new(&connection, rpc::QUEUE, ReplyTo::Queue);
+        let answer = patient.call(1, shared::CALL_DEADLINE + Duration::from_secs(2)).await;
+        assert!(matches!(answer, Err(CallError::Timeout { .. })), "{answer:?}");
+        node.memory_alarm(false)?;
+        assert_eq!(patient.call(10, LIMIT).await?, 55);
+        drop((patient, connection));
 
-    node.kill()?;
-    server.wait_for_error_line(|line| {
-        line.contains("rpc_server requests: Failed to connect") || line.contains("lost")
-    });
-    node.restart()?;
-    server.wait_for_error_line(|line| line.contains("rpc_server requests: connected (generation 3)"));
-    assert_eq!(client(&url).run().expect_code(0).stdout[1], " [.] Got 832040");
+        node.pause()?;
+        server.wait_for_error_line(|line| line.contains("connection lost"));
+        let mut stuck = client(&url).start();
+        stuck.wait_for_error_line(|line| line.contains("no answer"));
+        stuck.interrupt();
+        stuck.wait(LIMIT).expect_code(0);
+        node.resume()?;
+        server.wait_for_error_line(|line| line.contains("rpc_server requests: connected (generation 2)"));
+        assert_eq!(client(&url).run().expect_code(0).stdout[1], " [.] Got 832040");
 
-    node.pause()?;
-    server.interrupt();
-    server.wait(LIMIT).expect_code(0);
-    node.resume()?;
-    Ok(())
+        node.kill()?;
+        server.wait_for_error_line(|line| {
+            line.contains("rpc_server requests: Failed to connect") || line.contains("lost")
+        });
+        node.restart()?;
+        server.wait_for_error_line(|line| line.contains("rpc_server requests: connected (generation 3)"));
+        assert_eq!(client(&url).run().expect_code(0).stdout[1], " [.] Got 832040");
+
+        node.pause()?;
+        server.interrupt();
+        server.wait(LIMIT).expect_code(0);
+        node.resume()?;
+        Ok(())
+    }
 }

@@ -467,37 +467,42 @@ async fn confirms_lost_with_their_connection_are_unknown_and_the_rest_is_publish
     Ok(())
 }
 
-#[tokio::test]
-async fn a_broker_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result<()> {
-    const MESSAGES: usize = 8000;
-    let node = Node::start()?;
-    let vhost = node.vhost()?;
-    let direct = ConnectionArgs::for_url(vhost.url());
-    let observer = Connection::open(&direct, "observer", &Shutdown::new()).await?;
-    let mut transaction = program(TX_PUBLISH, &vhost.url()).args(["--pause", "8s"]).start();
-    transaction.wait_for_line(|line| line.contains("before the commit"));
-    let slow = Relay::start(("127.0.0.1", node.port()))?;
-    slow.delay(Duration::from_millis(40));
-    let mut confirms = program(CONFIRM_PUBLISH, &through(&slow, &vhost)).args(["--messages", "8000"]).start();
-    let queue = queue_of_run(&vhost, "confirms").await?;
-    wait_for_messages(&observer, &queue, 500).await?;
-    // Far more than it can send until the kill.
-    let mut table = program(GUARANTEES, &vhost.url()).args(["--messages", "3000"]).start();
-    queue_of_run(&vhost, "guarantees").await?;
-    node.write_out()?;
-    node.kill()?;
-    node.restart()?;
+mod own_broker {
+    use super::*;
 
-    let limit = Duration::from_secs(60);
-    expect_tally(&confirms.wait(limit), MESSAGES)?;
-    let table = table.wait(limit).expect_code(0);
-    assert_eq!(table.stdout.iter().filter(|line| line.ends_with("3000 of 3000")).count(), 5, "{table:?}");
-    assert!(table.stderr.iter().any(|line| line.contains("connection lost")), "{table:?}");
-    // Its transaction was open when the broker died: nothing was done, and all of it is done now.
-    let transaction = transaction.wait(limit).expect_code(0);
-    assert_eq!(
-        transaction.stdout.last().map(String::as_str),
-        Some(" [.] Received 3 of 3 invoices, none twice")
-    );
-    Ok(())
+    #[tokio::test]
+    async fn a_broker_that_is_killed_and_restarted_loses_and_doubles_nothing() -> Result<()> {
+        const MESSAGES: usize = 8000;
+        let node = Node::start()?;
+        let vhost = node.vhost()?;
+        let direct = ConnectionArgs::for_url(vhost.url());
+        let observer = Connection::open(&direct, "observer", &Shutdown::new()).await?;
+        let mut transaction = program(TX_PUBLISH, &vhost.url()).args(["--pause", "8s"]).start();
+        transaction.wait_for_line(|line| line.contains("before the commit"));
+        let slow = Relay::start(("127.0.0.1", node.port()))?;
+        slow.delay(Duration::from_millis(40));
+        let mut confirms =
+            program(CONFIRM_PUBLISH, &through(&slow, &vhost)).args(["--messages", "8000"]).start();
+        let queue = queue_of_run(&vhost, "confirms").await?;
+        wait_for_messages(&observer, &queue, 500).await?;
+        // Far more than it can send until the kill.
+        let mut table = program(GUARANTEES, &vhost.url()).args(["--messages", "3000"]).start();
+        queue_of_run(&vhost, "guarantees").await?;
+        node.write_out()?;
+        node.kill()?;
+        node.restart()?;
+
+        let limit = Duration::from_secs(60);
+        expect_tally(&confirms.wait(limit), MESSAGES)?;
+        let table = table.wait(limit).expect_code(0);
+        assert_eq!(table.stdout.iter().filter(|line| line.ends_with("3000 of 3000")).count(), 5, "{table:?}");
+        assert!(table.stderr.iter().any(|line| line.contains("connection lost")), "{table:?}");
+        // Its transaction was open when the broker died: nothing was done, and all of it is done now.
+        let transaction = transaction.wait(limit).expect_code(0);
+        assert_eq!(
+            transaction.stdout.last().map(String::as_str),
+            Some(" [.] Received 3 of 3 invoices, none twice")
+        );
+        Ok(())
+    }
 }

@@ -412,31 +412,35 @@ fn wrong_usage_ends_with_2_and_connects_to_nothing() {
     }
 }
 
-#[test]
-fn a_killed_broker_keeps_persistent_tasks_and_gets_its_workers_back() -> anyhow::Result<()> {
-    const CLASSIC: [&str; 2] = ["--queue-type", "classic"];
-    const QUORUM: [&str; 2] = ["--prefix", "q-"];
-    let node = Node::start()?;
-    let vhost = node.vhost()?;
-    let mut quorum = start_worker(&vhost, &QUORUM);
-    let mut classic = start_worker(&vhost, &CLASSIC);
-    node.write_out()?;
+mod own_broker {
+    use super::*;
 
-    let long = "in hand....";
-    for (worker, options) in [(&mut quorum, QUORUM), (&mut classic, CLASSIC)] {
-        send(&vhost, &options, long);
-        worker.expect_line(&received(long));
-        send(&vhost, &options, "waiting");
-    }
-    // A durable queue alone does not keep a message: it has to be persistent as well.
-    publish(&vhost, &node, "bm90IHBlcnNpc3RlbnQ=", json!({"delivery_mode": 1}))?;
-    node.kill()?;
-    node.restart()?;
+    #[test]
+    fn a_killed_broker_keeps_persistent_tasks_and_gets_its_workers_back() -> anyhow::Result<()> {
+        const CLASSIC: [&str; 2] = ["--queue-type", "classic"];
+        const QUORUM: [&str; 2] = ["--prefix", "q-"];
+        let node = Node::start()?;
+        let vhost = node.vhost()?;
+        let mut quorum = start_worker(&vhost, &QUORUM);
+        let mut classic = start_worker(&vhost, &CLASSIC);
+        node.write_out()?;
 
-    for (worker, options) in [(&mut quorum, QUORUM), (&mut classic, CLASSIC)] {
-        send(&vhost, &options, "afterwards");
-        expect_done_in_any_order(worker, &[long, "waiting", "afterwards"]);
+        let long = "in hand....";
+        for (worker, options) in [(&mut quorum, QUORUM), (&mut classic, CLASSIC)] {
+            send(&vhost, &options, long);
+            worker.expect_line(&received(long));
+            send(&vhost, &options, "waiting");
+        }
+        // A durable queue alone does not keep a message: it has to be persistent as well.
+        publish(&vhost, &node, "bm90IHBlcnNpc3RlbnQ=", json!({"delivery_mode": 1}))?;
+        node.kill()?;
+        node.restart()?;
+
+        for (worker, options) in [(&mut quorum, QUORUM), (&mut classic, CLASSIC)] {
+            send(&vhost, &options, "afterwards");
+            expect_done_in_any_order(worker, &[long, "waiting", "afterwards"]);
+        }
+        assert_eq!(vhost.consumers()?.len(), 2);
+        Ok(())
     }
-    assert_eq!(vhost.consumers()?.len(), 2);
-    Ok(())
 }

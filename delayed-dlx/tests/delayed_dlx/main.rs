@@ -4,8 +4,10 @@
 
 mod dead_letters;
 mod orders;
+mod own_broker {
+    mod restart;
+}
 mod payments;
-mod restart;
 
 use std::time::Duration;
 

@@ -3,9 +3,11 @@
 mod batches;
 mod connecting;
 mod consumers;
-mod faults;
+mod own_broker {
+    mod faults;
+    mod tls;
+}
 mod publisher;
 mod sessions;
 mod support;
-mod tls;
 mod topology;

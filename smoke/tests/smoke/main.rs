@@ -4,6 +4,9 @@
 
 mod frame_relay;
 mod leftovers;
+mod own_broker {
+    mod tls;
+}
 mod page;
 mod permissions;
 mod pipelines;
@@ -11,4 +14,3 @@ mod reports;
 mod sabotage;
 mod sound;
 mod support;
-mod tls;

@@ -55,53 +55,6 @@ fn a_policy_that_sends_dead_letters_elsewhere() {
 }
 
 #[test]
-fn a_memory_alarm() {
-    let node = Node::start().unwrap();
-    node.memory_alarm(true).unwrap();
-    let report = report(smoke(&node.url()));
-    assert_eq!(report.end.code, Some(1));
-    report.expect_first_failure(
-        "publish",
-        &["blocks publishing: low on memory", "rabbitmq-diagnostics alarms"],
-    );
-    assert_eq!(report.value["cleanup"]["problem"], json!(null));
-    assert_eq!(left_on(&node, "%2f"), [""; 0]);
-}
-
-#[test]
-fn a_broker_that_stops_in_the_middle() {
-    for stop in [Node::kill, Node::stop] {
-        let node = Node::start().unwrap();
-        let mut run = smoke(&node.url()).start();
-        // This check rests for 2.5 s.
-        wait_for_queue(&node, "%2f", ".heartbeat.idle");
-        stop(&node).unwrap();
-        let failed = run.wait_for_line(|line| line.starts_with("heartbeat "));
-        assert!(failed.contains(" fail ") && failed.contains("connection lost"), "{failed}");
-        let rest = run.wait_for_line(|line| line.starts_with("global-qos "));
-        assert!(rest.contains(" skipped ") && rest.contains("the broker is gone since heartbeat"), "{rest}");
-        let end = run.wait(Duration::from_secs(30)).expect_code(1);
-        assert!(end.to_string().contains("not known whether all are gone: "), "{end}");
-        node.restart().unwrap();
-        wait_until_nothing_left(&node, "%2f", Duration::from_secs(10));
-    }
-}
-
-#[test]
-fn a_broker_that_freezes_in_the_middle() {
-    let node = Node::start().unwrap();
-    let mut run = smoke(&node.url()).start();
-    wait_for_queue(&node, "%2f", ".heartbeat.idle");
-    node.pause().unwrap();
-    let failed = run.wait_for_line(|line| line.starts_with("heartbeat "));
-    assert!(failed.contains(" fail "), "{failed}");
-    let end = run.wait(Duration::from_secs(30)).expect_code(1);
-    assert!(end.to_string().contains("the broker is gone since heartbeat"), "{end}");
-    node.resume().unwrap();
-    wait_until_nothing_left(&node, "%2f", Duration::from_secs(30));
-}
-
-#[test]
 fn a_queue_that_is_deleted_under_it() {
     let node = broker::node();
     let vhost = node.vhost().unwrap();
@@ -235,4 +188,58 @@ fn a_broker_that_is_still_starting_is_waited_for() {
     let end = { run }.wait(Duration::from_secs(30)).expect_code(0);
     assert!(end.elapsed > Duration::from_secs(1), "{end}");
     assert!(!end.to_string().contains("slow"), "a broker that is waited for is not slow: {end}");
+}
+
+mod own_broker {
+    use super::*;
+
+    #[test]
+    fn a_memory_alarm() {
+        let node = Node::start().unwrap();
+        node.memory_alarm(true).unwrap();
+        let report = report(smoke(&node.url()));
+        assert_eq!(report.end.code, Some(1));
+        report.expect_first_failure(
+            "publish",
+            &["blocks publishing: low on memory", "rabbitmq-diagnostics alarms"],
+        );
+        assert_eq!(report.value["cleanup"]["problem"], json!(null));
+        assert_eq!(left_on(&node, "%2f"), [""; 0]);
+    }
+
+    #[test]
+    fn a_broker_that_stops_in_the_middle() {
+        for stop in [Node::kill, Node::stop] {
+            let node = Node::start().unwrap();
+            let mut run = smoke(&node.url()).start();
+            // This check rests for 2.5 s.
+            wait_for_queue(&node, "%2f", ".heartbeat.idle");
+            stop(&node).unwrap();
+            let failed = run.wait_for_line(|line| line.starts_with("heartbeat "));
+            assert!(failed.contains(" fail ") && failed.contains("connection lost"), "{failed}");
+            let rest = run.wait_for_line(|line| line.starts_with("global-qos "));
+            assert!(
+                rest.contains(" skipped ") && rest.contains("the broker is gone since heartbeat"),
+                "{rest}"
+            );
+            let end = run.wait(Duration::from_secs(30)).expect_code(1);
+            assert!(end.to_string().contains("not known whether all are gone: "), "{end}");
+            node.restart().unwrap();
+            wait_until_nothing_left(&node, "%2f", Duration::from_secs(10));
+        }
+    }
+
+    #[test]
+    fn a_broker_that_freezes_in_the_middle() {
+        let node = Node::start().unwrap();
+        let mut run = smoke(&node.url()).start();
+        wait_for_queue(&node, "%2f", ".heartbeat.idle");
+        node.pause().unwrap();
+        let failed = run.wait_for_line(|line| line.starts_with("heartbeat "));
+        assert!(failed.contains(" fail "), "{failed}");
+        let end = run.wait(Duration::from_secs(30)).expect_code(1);
+        assert!(end.to_string().contains("the broker is gone since heartbeat"), "{end}");
+        node.resume().unwrap();
+        wait_until_nothing_left(&node, "%2f", Duration::from_secs(30));
+    }
 }

@@ -51,6 +51,32 @@ fn every_file_begins_with_what_it_is_for() {
     assert!(without.is_empty(), "without a first line //! …: {without:?}");
 }
 
+/// `cargo xtask test --quick` knows them by it.
+#[test]
+fn tests_that_start_brokers_are_in_a_module_or_a_program_that_says_so() {
+    let (mut starting, mut elsewhere) = (0, Vec::new());
+    for file in sources() {
+        let path = file.to_string_lossy().into_owned();
+        let Some((_, place)) = path.split_once("/tests/").filter(|_| path != file!()) else { continue };
+        let text = read(&file);
+        let Some(start) =
+            ["Node::start", "Node::builder()"].iter().filter_map(|words| text.find(words)).min()
+        else {
+            continue;
+        };
+        starting += 1;
+        let program = place.split(['/', '.']).next().unwrap_or_default();
+        let said = ["faults", "pages", "node", "cluster", "tls_page"].contains(&program)
+            || place.contains("/own_broker/")
+            || text.find("\nmod own_broker {").is_some_and(|module| module < start);
+        if !said {
+            elsewhere.push(path);
+        }
+    }
+    assert!(starting > 15, "only {starting} found");
+    assert!(elsewhere.is_empty(), "not in mod own_broker: {elsewhere:?}");
+}
+
 #[test]
 fn every_program_and_every_option_is_on_its_page() {
     env::set_current_dir(root()).unwrap();

@@ -26,6 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use pages::{programs, workspace};
+use test_programs::Selection;
 
 /// The workspace's own commands
 #[derive(Parser)]
@@ -51,6 +52,10 @@ enum Command {
         /// Install RabbitMQ if it is missing (apt-get, or brew)
         #[arg(long)]
         install: bool,
+
+        /// Leave out the tests that start brokers of their own, mostly to break them, and the pages
+        #[arg(long, conflicts_with = "args")]
+        quick: bool,
 
         /// Passed on to cargo test
         #[arg(last = true)]
@@ -106,7 +111,9 @@ fn main() -> ExitCode {
         Command::Faults { only } => faults::faults(&only),
         Command::Matrix(args) => matrix::matrix(&args),
         Command::Pictures => pictures::pictures(),
-        Command::Test { install, args } => test::test(install, &args),
+        Command::Test { install, quick, args } => {
+            test::test(install, if quick { Selection::Quick } else { Selection::All }, &args)
+        }
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

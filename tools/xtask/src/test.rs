@@ -7,10 +7,11 @@ use anyhow::{Context, Result, ensure};
 use broker::Node;
 
 use crate::say::say;
+use crate::test_programs::Selection;
 use crate::{install, test_programs, workspace};
 
 /// Runs all steps, up to the first that fails, and says how each went.
-pub(crate) fn test(install: bool, args: &[String]) -> Result<ExitCode> {
+pub(crate) fn test(install: bool, selection: Selection, args: &[String]) -> Result<ExitCode> {
     workspace::enter()?;
     if install {
         install::rabbitmq()?;
@@ -37,7 +38,7 @@ pub(crate) fn test(install: bool, args: &[String]) -> Result<ExitCode> {
             say!("$ rabbitmq-server (private node)");
             let node = Node::start()?;
             if args.is_empty() {
-                return test_programs::run_all(&node.description());
+                return test_programs::run(&node.description(), selection);
             }
             // Somebody is after certain tests: cargo knows how to choose.
             let mut test = command(&["test", "--workspace", "--locked"]);

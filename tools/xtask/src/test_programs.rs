@@ -22,6 +22,18 @@ const AT_ONCE: usize = 2;
 /// Those that take longest, and are begun first: the end of the longest is the end of all.
 const LONGEST: [&str; 7] = ["faults", "smoke", "pages", "shared", "node", "cluster", "demo"];
 
+/// Those whose tests start brokers of their own. In other programs such tests are in a module of this name:
+const OWN_BROKERS: [&str; 5] = ["faults", "pages", "node", "cluster", "tls_page"];
+const OWN_BROKER: &str = "own_broker::";
+
+/// Which tests are run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Selection {
+    All,
+    /// What needs no other broker than the one that all share.
+    Quick,
+}
+
 /// A test program that cargo has built.
 struct Program {
     name: String,
@@ -30,16 +42,20 @@ struct Program {
     folder: PathBuf,
 }
 
-/// Builds and runs all tests; they find the node by its description. Fails after all have run.
-pub(crate) fn run_all(node: &str) -> Result<()> {
-    let programs = Mutex::new(build()?);
+/// Builds all tests and runs the selected ones; they find the node by its description. Fails after all have run.
+pub(crate) fn run(node: &str, selection: Selection) -> Result<()> {
+    let mut programs = build()?;
+    if selection == Selection::Quick {
+        programs.retain(|program| !OWN_BROKERS.iter().any(|name| program.is(name)));
+    }
+    let programs = Mutex::new(programs);
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 loop {
                     let Some(program) = lock(&programs).pop_front() else { break };
-                    if let Err(error) = program.run(node) {
+                    if let Err(error) = program.run(node, selection) {
                         say!("{}: {error:#}", program.name);
                         lock(&failed).push(program.name);
                     }
@@ -51,6 +67,12 @@ pub(crate) fn run_all(node: &str) -> Result<()> {
     test::run(test::command(&["test", "--workspace", "--doc", "--locked"]).env(broker::TEST_NODE, node))?;
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    if selection == Selection::Quick {
+        say!(
+            "\nLeft out: {}, and {OWN_BROKER} elsewhere. Without --quick they are run.",
+            OWN_BROKERS.join(", ")
+        );
+    }
     Ok(())
 }
 
@@ -76,11 +98,14 @@ impl Program {
     }
 
     /// Runs it, and prints what it printed in one piece.
-    fn run(&self, node: &str) -> Result<()> {
+    fn run(&self, node: &str, selection: Selection) -> Result<()> {
         let started = Instant::now();
         let mut command = Command::new(&self.path);
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command.env_remove("AMQP_URL").env_remove("AMQP_PREFIX").env(broker::TEST_NODE, node);
+        if selection == Selection::Quick {
+            command.args(["--skip", OWN_BROKER]);
+        }
         let output = command.stdin(Stdio::null()).output().context("cannot run it")?;
         let has_tests = !output.stdout.starts_with(b"\nrunning 0 tests");
         if has_tests || !output.status.success() {

@@ -2,7 +2,7 @@
 
 use broker::Node;
 
-use super::*;
+use crate::*;
 
 #[test]
 fn orders_outlive_the_broker_and_consumers_come_back() {
