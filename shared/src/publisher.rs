@@ -182,15 +182,21 @@ impl Publisher {
     /// Waits until the broker has read all that was published without confirms so far, up to the deadline. A
     /// program that ends without that may take some of it with it, if the broker is slow.
     ///
-    /// It says nothing about where the messages went.
+    /// It says nothing about where the messages went: a quorum queue may lose those that came shortly before their
+    /// channel was closed, as this does.
     ///
     /// # Errors
-    /// [`Error::Timeout`], or why the connection was lost: any part may be lost.
+    /// [`Error::Timeout`], [`Error::Stopped`] when the program is to stop and the broker does not answer, or why
+    /// the connection was lost: any part may be lost.
     pub async fn flush(&self) -> Result<()> {
         let Some(reserved) = self.unconfirmed.lock().await.take() else { return Ok(()) };
         // A channel is read in order: what it is closed behind has been read.
         let closed = reserved.channel.close(200, "OK".into()).deadline_in(self.deadline, "end a channel");
-        reserved.link.unless_lost(closed).await
+        tokio::select! {
+            biased;
+            closed = reserved.link.unless_lost(closed) => closed,
+            () = self.no_time_left(&reserved.link) => Err(Error::Stopped),
+        }
     }
 
     /// The messages, each with an id where one will be needed.

@@ -136,6 +136,10 @@ impl<'r> Run<'r> {
                 return Err(error);
             }
         }
+        // Without confirms nobody knows whether the broker has read them; the connection's end might come first.
+        if let Err(error) = self.publisher.flush().await {
+            tracing::warn!("the last messages may be lost: {error}");
+        }
         Ok(())
     }
 
