@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use harness::Program;
 use pages::programs::Programs;
+use pages::workspace::OWN_BROKERS;
 
 /// Options that every program has because the parser of command lines has them.
 const OF_EVERY_PARSER: [&str; 2] = ["--help", "--version"];
@@ -66,7 +67,7 @@ fn tests_that_start_brokers_are_in_a_module_or_a_program_that_says_so() {
         };
         starting += 1;
         let program = place.split(['/', '.']).next().unwrap_or_default();
-        let said = ["faults", "pages", "node", "cluster", "tls_page"].contains(&program)
+        let said = OWN_BROKERS.contains(&program)
             || place.contains("/own_broker/")
             || text.find("\nmod own_broker {").is_some_and(|module| module < start);
         if !said {

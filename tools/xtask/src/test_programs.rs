@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use anyhow::{Context, Result, ensure};
+use pages::workspace::OWN_BROKERS;
 
 use crate::built::{self, Built, TestProgram};
 use crate::say::say;
@@ -22,8 +23,7 @@ const AT_ONCE: usize = 2;
 /// Those that take longest, and are begun first: the end of the longest is the end of all.
 const LONGEST: [&str; 7] = ["faults", "smoke", "pages", "shared", "node", "cluster", "demo"];
 
-/// Those whose tests start brokers of their own. In other programs such tests are in a module of this name:
-const OWN_BROKERS: [&str; 5] = ["faults", "pages", "node", "cluster", "tls_page"];
+/// In the names of tests of other programs that start brokers as well.
 const OWN_BROKER: &str = "own_broker::";
 
 /// Which tests are run.
