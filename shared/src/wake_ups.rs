@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 /// The tasks that are to be woken. Whoever comes first has the others woken as well.
 #[derive(Default)]
 pub(crate) struct WakeUps {
-    /// `None`: nobody passes them on any more.
+    /// `None`: nobody passes them on, not yet or not any more.
     due: Mutex<Option<Vec<Waker>>>,
     first: Notify,
 }

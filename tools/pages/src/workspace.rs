@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 /// The test programs that start brokers of their own. In others the tests that do are in a module `own_broker`.
-pub const OWN_BROKERS: [&str; 5] = ["faults", "pages", "node", "cluster", "tls_page"];
+pub const OWN_BROKERS: [&str; 4] = ["faults", "node", "cluster", "tls_page"];
 
 /// Makes the workspace's root the current directory, wherever the command was typed.
 pub fn enter() -> Result<()> {

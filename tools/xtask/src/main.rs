@@ -53,7 +53,7 @@ enum Command {
         #[arg(long)]
         install: bool,
 
-        /// Leave out the tests that start brokers of their own, mostly to break them, and the pages
+        /// Leave out the tests that start brokers of their own, mostly to break them, and do not play the pages
         #[arg(long, conflicts_with = "args")]
         quick: bool,
 
