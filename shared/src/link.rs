@@ -11,7 +11,6 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Duration, Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::wake_ups::WakeUps;
 use crate::{Deadline, Endpoint, Error, Result, stream};
 
 /// lapin does not report every loss as an event, so its status is looked at this often as well.
@@ -31,7 +30,6 @@ pub(crate) struct Link {
     pub(crate) generation: u64,
     connection: lapin::Connection,
     socket: Socket,
-    pub(crate) wake_ups: Arc<WakeUps>,
     blocked: watch::Sender<Option<String>>,
     /// Why the broker last closed a channel, and when.
     refusal: watch::Sender<Option<(lapin::Error, Instant)>>,
@@ -65,8 +63,8 @@ pub(crate) async fn dial(
     limit: Duration,
 ) -> Result<Arc<Link>> {
     let dialling = async {
-        let stream = endpoint.connect().await?;
-        let socket = Socket(stream::second_handle(&stream)?);
+        let (stream, socket) = endpoint.connect().await?.for_lapin()?;
+        let socket = Socket(socket);
         // Asked for once, since lapin is not to connect again by itself.
         let stream = Mutex::new(Some(AsyncTcpStream::Plain(stream)));
         let connection = lapin::Connection::connector(
@@ -88,7 +86,6 @@ pub(crate) async fn dial(
         generation,
         connection,
         socket,
-        wake_ups: Arc::default(),
         blocked: watch::Sender::new(None),
         refusal: watch::Sender::new(None),
         suspected: Notify::new(),
@@ -100,7 +97,7 @@ pub(crate) async fn dial(
 impl Link {
     /// Waits until the connection is gone, passing on what happens meanwhile; the cause of its end.
     pub(crate) async fn watch(&self, blocked: impl FnMut(Option<String>)) -> Arc<Error> {
-        self.wake_ups.pass_on(self.watch_events(blocked)).await
+        self.watch_events(blocked).await
     }
 
     async fn watch_events(&self, mut blocked: impl FnMut(Option<String>)) -> Arc<Error> {

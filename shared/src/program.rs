@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::{ExitCode, exit};
 
-use crate::{Error, Shutdown, log, signals};
+use crate::{Error, Shutdown, log, runtime, signals};
 
 /// Runs a program: logs to standard error, stops it on Ctrl-C or SIGTERM, closes its connections and turns
 /// its result into an exit code.
@@ -18,8 +18,7 @@ use crate::{Error, Shutdown, log, signals};
 pub fn run(program: impl AsyncFnOnce(Shutdown) -> anyhow::Result<()>) -> ExitCode {
     log::init();
     let shutdown = Shutdown::new();
-    let runtime = signals::request_on_signals(shutdown.clone())
-        .and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
+    let runtime = signals::request_on_signals(shutdown.clone()).and_then(|()| runtime());
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::link::Link;
 use crate::reserved::{InDoubt, Reserved};
 use crate::retry::Backoff;
+use crate::wake_ups::together;
 use crate::window::{Window, windows, write_unconfirmed};
 use crate::{
     CALL_DEADLINE, Connection, Deadline, Error, Message, Outcome, Result, RetryPolicy, State, Topology,
@@ -262,7 +263,7 @@ impl Publisher {
         let in_doubt = InDoubt::new(reserved);
         let late = tokio::select! {
             biased;
-            done = timeout_at(end, reserved.link.wake_ups.together(window.publish(&reserved.channel))) => {
+            done = timeout_at(end, together(window.publish(&reserved.channel))) => {
                 done.err().map(|_| self.late("get the broker's confirm"))
             }
             cause = reserved.link.lost() => Some(Error::Lost(cause)),

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::connection::STABLE;
 use crate::link::{GRACE, Link};
 use crate::retry::Backoff;
+use crate::wake_ups::together;
 use crate::{Connection, Error, Result, Session};
 
 /// The sessions of one purpose, from [`Connection::sessions`].
@@ -59,7 +60,7 @@ impl Sessions {
             Err(error) => return Err(self.lost_or(error, link).await),
         };
         let session = Session::new(channel.clone(), self.connection.shutdown.clone(), self.ready.clone());
-        let result = match link.unless_lost(body(session)).await {
+        let result = match link.unless_lost(together(body(session))).await {
             // lapin's calls hang when its thread or the peer does; a new connection cures both.
             Err(error @ Error::Timeout { .. }) if link.blocked().is_none() => {
                 Err(Error::Lost(link.lose(error)))

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use async_rs::traits::Reactor;
@@ -9,23 +11,37 @@ use async_rs::util::RuntimeParts;
 use async_rs::{Runtime, Tokio};
 use futures_lite::{AsyncRead, AsyncWrite, Stream as Items};
 use futures_util::TryFutureExt;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConnection;
-use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 use tokio_util::either::Either;
 
 use crate::Endpoint;
+use crate::socket::Socket;
 
 /// A connection to a broker, without TLS or with it, with the traits that lapin reads and writes by.
-pub type Stream = Compat<Either<TcpStream, TlsStream<TcpStream>>>;
+pub struct Stream(Either<Socket, TlsStream<Socket>>);
 
-/// What the TLS handshake came to: version, the broker's certificates. `None` without TLS.
-#[must_use]
-pub fn tls_session(stream: &Stream) -> Option<&ClientConnection> {
-    match stream.get_ref() {
-        Either::Left(_) => None,
-        Either::Right(tls) => Some(tls.get_ref().1),
+impl Stream {
+    /// What the TLS handshake came to: version, the broker's certificates. `None` without TLS.
+    #[must_use]
+    pub fn tls_session(&self) -> Option<&ClientConnection> {
+        match &self.0 {
+            Either::Left(_) => None,
+            Either::Right(tls) => Some(tls.get_ref().1),
+        }
+    }
+
+    /// The stream for lapin, and another handle on its socket.
+    pub(crate) fn for_lapin(mut self) -> io::Result<(Self, std::net::TcpStream)> {
+        let socket = match &mut self.0 {
+            Either::Left(socket) => socket,
+            Either::Right(tls) => tls.get_mut().0,
+        };
+        let handle = socket.second_handle()?;
+        socket.wait_where_read()?;
+        Ok((self, handle))
     }
 }
 
@@ -40,25 +56,43 @@ impl Endpoint {
     pub async fn connect(&self) -> io::Result<Stream> {
         let stream = TcpStream::connect((self.host(), self.port())).await?;
         stream.set_nodelay(true)?;
+        let socket = Socket::ByRuntime(stream);
         let stream = match self.tls() {
-            Some(tls) => Either::Right(tls.handshake(self.host(), stream).await?),
-            None => Either::Left(stream),
+            Some(tls) => Either::Right(tls.handshake(self.host(), socket).await?),
+            None => Either::Left(socket),
         };
-        Ok(stream.compat())
+        Ok(Stream(stream))
     }
 }
 
-/// Another handle on the same socket.
-pub(crate) fn second_handle(stream: &Stream) -> io::Result<std::net::TcpStream> {
-    let stream = match stream.get_ref() {
-        Either::Left(tcp) => tcp,
-        Either::Right(tls) => tls.get_ref().0,
-    };
-    #[cfg(unix)]
-    let handle = std::os::fd::AsFd::as_fd(stream).try_clone_to_owned()?;
-    #[cfg(windows)]
-    let handle = std::os::windows::io::AsSocket::as_socket(stream).try_clone_to_owned()?;
-    Ok(handle.into())
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.get_mut().0).poll_read(context, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(context)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.get_mut().0).poll_shutdown(context) {
+            // TLS would say good-bye. A peer that takes nothing is not waited for.
+            Poll::Pending => Poll::Ready(Ok(())),
+            closed => closed,
+        }
+    }
 }
 
 /// What lapin runs on: tokio, with sockets that may have TLS on them.
@@ -92,6 +126,6 @@ impl Reactor for Sockets {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        TcpStream::connect(address).map_ok(|stream| Either::Left(stream).compat())
+        TcpStream::connect(address).map_ok(|stream| Stream(Either::Left(Socket::ByRuntime(stream))))
     }
 }

@@ -8,12 +8,13 @@ use std::io;
 use std::sync::Arc;
 
 use rustls_platform_verifier::Verifier;
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::{TlsConnector, rustls};
+
+use crate::socket::Socket;
 
 /// What the user says about TLS.
 #[derive(Clone, Default)]
@@ -33,7 +34,7 @@ pub(crate) struct Identity {
 impl Tls {
     /// Speaks TLS on `stream`. What is wrong with a certificate, either side's, is an
     /// [`io::ErrorKind::InvalidData`].
-    pub(crate) async fn handshake(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn handshake(&self, host: &str, stream: Socket) -> io::Result<TlsStream<Socket>> {
         let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
         let config = self.client_config().map_err(invalid)?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await

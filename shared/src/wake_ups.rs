@@ -1,160 +1,200 @@
-//! Wakes tasks that wait for lapin together. Its thread wakes each by itself, and to wake a task of another
-//! thread takes a system call, which may cost more than what the task does then.
+//! Wakes the tasks that wait for lapin once its thread is done with what it has read, instead of each in the
+//! middle of that: a wake-up of another thread is a system call, which may cost more than what the task does
+//! then, and a task that runs too early waits for lapin's locks.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
-use tokio::sync::Notify;
+thread_local! {
+    static HELD: RefCell<Held> = RefCell::default();
+}
 
-/// The tasks that are to be woken. Whoever comes first has the others woken as well.
+/// What this thread has to wake.
 #[derive(Default)]
-pub(crate) struct WakeUps {
-    /// `None`: nobody passes them on, not yet or not any more.
-    due: Mutex<Option<Vec<Waker>>>,
-    first: Notify,
+struct Held {
+    is_holding: bool,
+    due: Vec<Waker>,
+    /// Of those that do not mind waiting for the next answer.
+    patient: Vec<Waker>,
 }
 
-/// The waker of a task, by way of the others.
-struct Together {
-    wake_ups: Arc<WakeUps>,
+/// Nobody is forgotten when the thread ends.
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.due.drain(..).chain(self.patient.drain(..)).for_each(Waker::wake);
+    }
+}
+
+/// From now on this thread [releases](release) those that it wakes. It is lapin's.
+pub(crate) fn hold() {
+    HELD.with_borrow_mut(|held| held.is_holding = true);
+}
+
+/// Wakes those that were held back. `answered`: the broker has sent something since the last time.
+pub(crate) fn release(answered: bool) {
+    let (due, patient) = HELD.with_borrow_mut(|held| {
+        // What is woken here may be held back for another reason as well.
+        held.is_holding = false;
+        (mem::take(&mut held.due), if answered { mem::take(&mut held.patient) } else { Vec::new() })
+    });
+    due.into_iter().chain(patient).for_each(Waker::wake);
+    hold();
+}
+
+/// The waker of a task, for threads that hold wake-ups back. On others it wakes at once.
+struct HeldBack {
     task: Waker,
+    is_patient: bool,
 }
 
-impl Wake for Together {
+impl HeldBack {
+    /// Whether this thread wakes it later.
+    fn is_held(&self) -> bool {
+        // Not at the end of the thread.
+        let held = HELD.try_with(|held| {
+            let Ok(mut held) = held.try_borrow_mut() else { return false };
+            if held.is_holding {
+                let list = if self.is_patient { &mut held.patient } else { &mut held.due };
+                if !list.last().is_some_and(|last| last.will_wake(&self.task)) {
+                    list.push(self.task.clone());
+                }
+            }
+            held.is_holding
+        });
+        held.unwrap_or(false)
+    }
+}
+
+impl Wake for HeldBack {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        match &mut *self.wake_ups.lock() {
-            None => self.task.wake_by_ref(),
-            Some(due) => {
-                due.push(self.task.clone());
-                if due.len() == 1 {
-                    self.wake_ups.first.notify_one();
-                }
-            }
+        if !self.is_held() {
+            self.task.wake_by_ref();
         }
     }
 }
 
-impl WakeUps {
-    /// Passes wake-ups on while `work` is under way; before and after that each is for itself.
-    pub(crate) async fn pass_on<T>(&self, work: impl Future<Output = T>) -> T {
-        let _end = End(self);
-        *self.lock() = Some(Vec::new());
-        let pass_on = async {
-            loop {
-                self.first.notified().await;
-                let due = self.lock().as_mut().map(mem::take);
-                due.into_iter().flatten().for_each(Waker::wake);
+/// Awaits `work` with the others.
+pub(crate) async fn together<T>(work: impl Future<Output = T>) -> T {
+    held_back(work, false).await
+}
+
+/// Awaits `work`, after which an answer of the broker has to come. It is worth nothing without that, so nobody is
+/// woken for it alone.
+pub(crate) async fn patiently<T>(work: impl Future<Output = T>) -> T {
+    held_back(work, true).await
+}
+
+async fn held_back<T>(work: impl Future<Output = T>, is_patient: bool) -> T {
+    let mut work = pin!(work);
+    let mut known: Option<(Waker, Waker)> = None;
+    poll_fn(|context| {
+        let task = context.waker();
+        let (_, waker) = match &mut known {
+            Some(known) if known.0.will_wake(task) => known,
+            known => {
+                let held_back = HeldBack { task: task.clone(), is_patient };
+                known.insert((task.clone(), Arc::new(held_back).into()))
             }
         };
-        tokio::select! {
-            value = work => value,
-            () = pass_on => unreachable!("it has no end"),
-        }
-    }
-
-    /// Awaits `work`, which is lapin's, with the others.
-    pub(crate) async fn together<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        let mut known: Option<(Waker, Waker)> = None;
-        poll_fn(|context| {
-            let task = context.waker();
-            let (_, waker) = match &mut known {
-                Some(known) if known.0.will_wake(task) => known,
-                known => known.insert((
-                    task.clone(),
-                    Arc::new(Together { wake_ups: self.clone(), task: task.clone() }).into(),
-                )),
-            };
-            work.as_mut().poll(&mut Context::from_waker(waker))
-        })
-        .await
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Vec<Waker>>> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Ends the passing on.
-struct End<'w>(&'w WakeUps);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        let due = self.0.lock().take();
-        due.into_iter().flatten().for_each(Waker::wake);
-    }
+        work.as_mut().poll(&mut Context::from_waker(waker))
+    })
+    .await
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use futures_util::future::join_all;
-    use tokio::sync::oneshot;
-    use tokio::task::yield_now;
-    use tokio::time::timeout;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
+    use std::thread;
 
     use super::*;
 
-    /// A thread answers a hundred tasks, each of which has begun to wait.
-    async fn answered_by_a_thread(wake_ups: &Arc<WakeUps>) {
-        let (asked, questions) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let all: Vec<oneshot::Sender<()>> = questions.iter().take(100).collect();
-            all.into_iter().for_each(|answer| answer.send(()).expect("somebody waits"));
-        });
-        let tasks = (0..100).map(|_| {
-            let (wake_ups, asked) = (wake_ups.clone(), asked.clone());
-            tokio::spawn(async move {
-                let (answer, mut answered) = oneshot::channel();
-                let waiting = async {
-                    // Asks only once its waker is known.
-                    let mut answer = Some(answer);
-                    poll_fn(|context| {
-                        let ready = pin!(&mut answered).poll(context);
-                        if let Some(answer) = answer.take() {
-                            asked.send(answer).expect("the thread waits");
-                        }
-                        ready
-                    })
-                    .await
-                };
-                wake_ups.together(waiting).await
-            })
-        });
-        let tasks = join_all(tasks);
-        for answer in timeout(Duration::from_secs(10), tasks).await.expect("all are woken") {
-            answer.unwrap().unwrap();
+    /// How often a task was woken.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
         }
-        thread.join().unwrap();
     }
 
-    #[tokio::test]
-    async fn all_are_woken_while_they_are_passed_on_and_before_and_after_that() {
-        let wake_ups = Arc::default();
-        answered_by_a_thread(&wake_ups).await;
-        wake_ups.pass_on(answered_by_a_thread(&wake_ups)).await;
-        answered_by_a_thread(&wake_ups).await;
+    impl Count {
+        fn now(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
     }
 
-    #[tokio::test]
-    async fn whoever_is_due_at_the_end_is_woken() {
-        let wake_ups = Arc::new(WakeUps::default());
-        let (answer, answered) = oneshot::channel();
-        let waiting = tokio::spawn({
-            let wake_ups = wake_ups.clone();
-            async move { wake_ups.together(answered).await }
-        });
-        yield_now().await;
-        // Over in the same step as the answer, so that nobody has passed it on by then.
-        wake_ups.pass_on(async { answer.send(()).expect("the task waits") }).await;
-        timeout(Duration::from_secs(10), waiting).await.expect("it is woken").unwrap().unwrap();
+    /// The waker by which it is polled.
+    async fn own_waker() -> Waker {
+        poll_fn(|context| Poll::Ready(context.waker().clone())).await
+    }
+
+    /// The waker that `count` gives to work that is awaited in some way.
+    fn waker(count: &Arc<Count>, work: impl Future<Output = Waker>) -> Waker {
+        match pin!(work).poll(&mut Context::from_waker(&count.clone().into())) {
+            Poll::Ready(waker) => waker,
+            Poll::Pending => unreachable!("it waits for nothing"),
+        }
+    }
+
+    #[test]
+    fn a_thread_that_holds_wakes_on_release_and_the_patient_ones_after_an_answer() {
+        let (count, patient) = (Arc::<Count>::default(), Arc::<Count>::default());
+        let simple = waker(&count, together(own_waker()));
+        let nested = waker(&count, together(together(own_waker())));
+        let patient_waker = waker(&patient, together(patiently(own_waker())));
+        let at_work = {
+            let (count, patient) = (count.clone(), patient.clone());
+            move || {
+                simple.wake_by_ref();
+                assert_eq!(count.now(), 1, "this thread does not hold yet");
+                hold();
+                simple.wake_by_ref();
+                nested.wake_by_ref();
+                patient_waker.wake_by_ref();
+                assert_eq!((count.now(), patient.now()), (1, 0));
+                release(false);
+                assert_eq!((count.now(), patient.now()), (3, 0));
+                release(true);
+                assert_eq!((count.now(), patient.now()), (3, 1));
+                simple.wake_by_ref();
+                simple.wake_by_ref();
+                release(false);
+                assert_eq!(count.now(), 4, "once is enough");
+            }
+        };
+        thread::spawn(at_work).join().unwrap();
+    }
+
+    #[test]
+    fn whoever_is_held_back_when_the_thread_ends_is_woken() {
+        let (count, patient) = (Arc::<Count>::default(), Arc::<Count>::default());
+        let (waker, patient_waker) =
+            (waker(&count, together(own_waker())), waker(&patient, patiently(own_waker())));
+        let at_work = || {
+            hold();
+            waker.wake();
+            patient_waker.wake();
+        };
+        thread::spawn(at_work).join().unwrap();
+        assert_eq!((count.now(), patient.now()), (1, 1));
+    }
+
+    #[test]
+    fn a_thread_that_does_not_hold_wakes_at_once() {
+        let count = Arc::<Count>::default();
+        let waker = waker(&count, together(own_waker()));
+        thread::spawn(hold).join().unwrap();
+        waker.wake();
+        assert_eq!(count.now(), 1);
     }
 }

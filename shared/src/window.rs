@@ -11,6 +11,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, ErrorKind, PublisherConfirm};
 
+use crate::wake_ups::patiently;
 use crate::{Error, Message, Outcome, Result};
 
 /// The most bytes of bodies in a window, unless a single message has more.
@@ -102,7 +103,7 @@ impl<'w, 'm> Window<'w, 'm> {
         }
         // lapin writes them in order: once the last one is written, all are.
         for (place, write) in writes.into_iter().rev() {
-            match write.await {
+            match patiently(write).await {
                 Ok(confirm) => self.confirms.push((place, confirm)),
                 Err(cause) => self.fates[place] = Fate::Settled(self.refused(cause)),
             }

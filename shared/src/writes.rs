@@ -11,6 +11,7 @@ use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicRejectOptions};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::idle::wake_sleepers_at_work;
 use crate::{CALL_DEADLINE, Error, Result};
 
 /// How many may be under way before the next one has to wait.
@@ -18,7 +19,7 @@ const MOST: usize = 64;
 
 /// When there is nothing else to do, what is under way is looked after so much later. lapin wakes whoever
 /// waits for a write, and a wake-up costs more than the write; by then it is mostly done.
-const LOOK_AFTER: Duration = Duration::from_millis(5);
+const LOOK_AFTER: Duration = Duration::from_millis(100);
 
 /// What is told to the broker about a delivery.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -128,7 +129,10 @@ impl<F: FnMut(Settlement, u64)> Writes<F> {
             }
         });
         // lapin takes it at the first poll, and need not wake anybody for it.
-        match done.as_mut().now_or_never() {
+        let polled = done.as_mut().now_or_never();
+        // A handler that keeps the thread must not keep the acknowledgements of earlier messages.
+        wake_sleepers_at_work();
+        match polled {
             Some(result) => self.note(settlement, deliveries, Ok(result)),
             None => {
                 let end = Instant::now() + CALL_DEADLINE;

@@ -6,7 +6,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use lapin::protocol::connection::AMQPMethod;
 use lapin::protocol::{AMQPClass, parse_class};
 use lapin::types::{AMQPValue, FieldTable};
-use shared::{Endpoint, Stream, tls_session};
+use shared::{Endpoint, Stream};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What a client says first: the protocol and its version.
@@ -100,7 +100,7 @@ impl Tls {
     /// # Errors
     /// If the broker showed no certificate, or one that cannot be read.
     pub(crate) fn of(stream: &Stream, now: i64) -> io::Result<Option<Self>> {
-        let Some(session) = tls_session(stream) else { return Ok(None) };
+        let Some(session) = stream.tls_session() else { return Ok(None) };
         let certificate = session
             .peer_certificates()
             .and_then(|chain| chain.first())

@@ -11,3 +11,4 @@ mod publisher;
 mod sessions;
 mod support;
 mod topology;
+mod waiting;

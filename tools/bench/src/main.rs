@@ -32,7 +32,7 @@ use crate::workload::Workload;
 /// Measure what publishing and consuming cost: `shared` beside lapin used plainly
 #[derive(Parser)]
 struct Args {
-    /// Only these workloads, by their names or their beginnings (consume-); may be given several times
+    /// Only this workload, or all those whose names begin with it if it ends in '-'; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 
@@ -207,6 +207,7 @@ async fn bench(args: &Args, shutdown: &Shutdown) -> Result<()> {
 
 impl Args {
     fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| name.starts_with(only.as_str()))
+        let picks = |only: &String| name == only || only.ends_with('-') && name.starts_with(only.as_str());
+        self.only.is_empty() || self.only.iter().any(picks)
     }
 }

@@ -1,0 +1,92 @@
+//! The program's thread, which wakes lapin's before it goes to sleep.
+//!
+//! A thread of lapin's that waits for its [socket](crate::socket) does not see what it is given to write. It is
+//! woken for all of that at once, and for whatever the program does with lapin, since nothing else happens on the
+//! program's thread until it goes to sleep.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use mio::{Registry, Token, Waker};
+use tokio::runtime::{Builder, Handle, Id, Runtime};
+
+/// How long lapin's threads may be left asleep while the program's is at work.
+const AT_WORK: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// This thread's [`runtime`], and the threads of the connections that it made.
+    static SLEEPERS: RefCell<Option<(Id, Vec<Weak<Sleeper>>)>> = const { RefCell::new(None) };
+    /// When they were last looked at.
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// A thread of lapin's, when it waits for its socket.
+pub(crate) struct Sleeper {
+    waker: Waker,
+    /// Set before it looks a last time for something to write.
+    asleep: AtomicBool,
+}
+
+/// The runtime of [`run`](crate::run), for a program with a `main` of its own: tokio on this thread alone, on
+/// which connections need one wake-up for each answer of the broker instead of two.
+///
+/// What another thread hands to lapin on such a connection is seen within a quarter of a second.
+///
+/// # Errors
+/// What the operating system says.
+pub fn runtime() -> io::Result<Runtime> {
+    let runtime = Builder::new_current_thread().enable_all().on_thread_park(wake_sleepers).build()?;
+    SLEEPERS.set(Some((runtime.handle().id(), Vec::new())));
+    Ok(runtime)
+}
+
+/// Wakes lapin's threads if the program's has been at work for long, and goes on with it.
+pub(crate) fn wake_sleepers_at_work() {
+    if LOOKED.get().is_none_or(|looked| looked.elapsed() > AT_WORK) {
+        wake_sleepers();
+    }
+}
+
+fn wake_sleepers() {
+    LOOKED.set(Some(Instant::now()));
+    SLEEPERS.with_borrow_mut(|sleepers| {
+        let Some((_, sleepers)) = sleepers else { return };
+        sleepers.retain(|sleeper| sleeper.upgrade().inspect(|sleeper| sleeper.wake()).is_some());
+    });
+}
+
+impl Sleeper {
+    /// One that is woken out of a wait on `registry` with an event of `token`. `None` where nobody would wake it,
+    /// because this is not on a [`runtime`].
+    pub(crate) fn on_this_runtime(registry: &Registry, token: Token) -> io::Result<Option<Arc<Self>>> {
+        let here = Handle::current().id();
+        SLEEPERS.with_borrow_mut(|sleepers| match sleepers {
+            Some((runtime, sleepers)) if *runtime == here => {
+                let waker = Waker::new(registry, token)?;
+                let sleeper = Arc::new(Self { waker, asleep: AtomicBool::new(false) });
+                sleepers.push(Arc::downgrade(&sleeper));
+                Ok(Some(sleeper))
+            }
+            _ => Ok(None),
+        })
+    }
+
+    /// To be called before the last look for something to do: what comes after it ends the sleep at once.
+    pub(crate) fn falls_asleep(&self) {
+        self.asleep.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_up(&self) {
+        self.asleep.store(false, Ordering::Release);
+    }
+
+    fn wake(&self) {
+        if self.asleep.swap(false, Ordering::AcqRel) {
+            // There is nothing to be done about an error; the next look is soon.
+            let _ = self.waker.wake();
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A connection's TCP socket, and who waits for it.
+//!
+//! lapin reads and writes in a thread of its own, and leaves the waiting to the runtime: when something comes, the
+//! runtime's thread wakes lapin's, which reads it and wakes the program, which is on the runtime's thread. On
+//! [`runtime`](crate::runtime) lapin's thread waits for the socket itself. It does so where lapin asks for something
+//! to read, after it has been told once that there is nothing, and so has looked for something to write.
+
+use std::io::{self, Read, Write};
+use std::mem;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use mio::{Events, Interest, Token};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::idle::Sleeper;
+use crate::wake_ups;
+
+const SOCKET: Token = Token(0);
+const WAKER: Token = Token(1);
+
+/// A socket that is waited for in one of two ways.
+pub(crate) enum Socket {
+    ByRuntime(TcpStream),
+    ByReader(Box<Waiting>),
+}
+
+/// A socket for which the thread waits that reads it.
+pub(crate) struct Waiting {
+    stream: mio::net::TcpStream,
+    poll: mio::Poll,
+    events: Events,
+    sleeper: Arc<Sleeper>,
+    next: Next,
+    /// Who wants to know when there is room to write.
+    writer: Option<Waker>,
+    /// Whether something was read since the last wait.
+    is_fresh: bool,
+    /// Whether the peer has said its last: the next wait might be for ever.
+    is_ended: bool,
+}
+
+/// What is to be done when something to read is wanted.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Next {
+    Read,
+    /// Tell that there is nothing, so that the reader looks after other things.
+    Tell,
+    Wait,
+}
+
+impl Socket {
+    /// Another handle on the same socket, before the reader waits for it.
+    pub(crate) fn second_handle(&self) -> io::Result<std::net::TcpStream> {
+        let Self::ByRuntime(stream) = self else { return Err(io::ErrorKind::Unsupported.into()) };
+        #[cfg(unix)]
+        let handle = std::os::fd::AsFd::as_fd(stream).try_clone_to_owned()?;
+        #[cfg(windows)]
+        let handle = std::os::windows::io::AsSocket::as_socket(stream).try_clone_to_owned()?;
+        Ok(handle.into())
+    }
+
+    /// From now on whoever reads waits, where this thread's runtime would wake it.
+    pub(crate) fn wait_where_read(&mut self) -> io::Result<()> {
+        let poll = mio::Poll::new()?;
+        if let Some(sleeper) = Sleeper::on_this_runtime(poll.registry(), WAKER)? {
+            let mut stream = mio::net::TcpStream::from_std(self.second_handle()?);
+            poll.registry().register(&mut stream, SOCKET, Interest::READABLE | Interest::WRITABLE)?;
+            *self = Self::ByReader(Box::new(Waiting {
+                stream,
+                poll,
+                events: Events::with_capacity(2),
+                sleeper,
+                next: Next::Read,
+                writer: None,
+                is_fresh: false,
+                is_ended: false,
+            }));
+        }
+        Ok(())
+    }
+}
+
+impl Waiting {
+    fn read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        wake_ups::hold();
+        if self.next != Next::Tell {
+            // What was read has been handled.
+            wake_ups::release(mem::take(&mut self.is_fresh));
+        }
+        loop {
+            match self.next {
+                Next::Read => match self.stream.read(buffer.initialize_unfilled()) {
+                    Ok(bytes) => {
+                        // Where events tell of what is new, less than was wanted is all there was.
+                        if cfg!(unix) && 0 < bytes && bytes < buffer.remaining() && !self.is_ended {
+                            self.next = Next::Tell;
+                        }
+                        buffer.advance(bytes);
+                        self.is_fresh = true;
+                        return Poll::Ready(Ok(()));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.next = Next::Tell,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Poll::Ready(Err(error)),
+                },
+                Next::Tell => {
+                    self.sleeper.falls_asleep();
+                    self.next = Next::Wait;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Next::Wait => self.wait()?,
+            }
+        }
+    }
+
+    /// Waits until there is something to read, or room to write, or the program goes to sleep.
+    fn wait(&mut self) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, None) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => self.sleeper.is_up(),
+        }
+        self.next = Next::Tell;
+        for event in self.events.iter().filter(|event| event.token() == SOCKET) {
+            self.is_ended |= event.is_read_closed() || event.is_error();
+            if event.is_readable() || self.is_ended {
+                self.next = Next::Read;
+            }
+            if event.is_writable()
+                && let Some(writer) = self.writer.take()
+            {
+                writer.wake();
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.stream.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.writer = Some(context.waker().clone());
+                    return Poll::Pending;
+                }
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::ByRuntime(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::ByReader(waiting) => waiting.read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::ByRuntime(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::ByReader(waiting) => waiting.write(context, bytes),
+        }
+    }
+
+    /// What is written has left.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::ByRuntime(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::ByReader(waiting) => Poll::Ready(waiting.stream.shutdown(Shutdown::Write)),
+        }
+    }
+}
