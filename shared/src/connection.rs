@@ -132,6 +132,14 @@ impl Connection {
         &self.name
     }
 
+    /// The present generation, if there is one.
+    pub(crate) fn present_link(&self) -> Option<Arc<Link>> {
+        match &*self.link.borrow() {
+            Availability::Up(link) if !link.is_lost() => Some(link.clone()),
+            _ => None,
+        }
+    }
+
     /// The present generation, once there is one.
     pub(crate) async fn link(&self) -> Result<Arc<Link>> {
         let mut link = self.link.clone();

@@ -118,7 +118,7 @@ impl Publisher {
             true => self.publish_window(&messages).await,
             false => self.publish_together(&messages).await,
         };
-        only(self.resend(&messages, outcomes).await)
+        only(self.resend_if_allowed(&messages, outcomes).await)
     }
 
     /// Publishes many messages, in order, on one channel, and tells what became of each. A window of them is
@@ -131,7 +131,7 @@ impl Publisher {
         let mut outcomes = Vec::with_capacity(messages.len());
         for window in windows(&messages, self.window) {
             let first = self.publish_window(window).await;
-            outcomes.extend(self.resend(window, first).await);
+            outcomes.extend(self.resend_if_allowed(window, first).await);
         }
         outcomes
     }
@@ -163,7 +163,7 @@ impl Publisher {
     pub async fn publish_unconfirmed(&self, messages: &[Message<'_>]) -> Result<()> {
         for window in windows(messages, self.window) {
             let end = Instant::now() + self.deadline;
-            let reserved = self.in_time(end, self.keep(end, &self.unconfirmed, Reserved::open)).await?;
+            let reserved = self.kept(end, &self.unconfirmed, Reserved::open).await?;
             let written = tokio::select! {
                 biased;
                 written = timeout_at(end, write_unconfirmed(&reserved.channel, window)) => {
@@ -220,9 +220,13 @@ impl Publisher {
         let Ok(Ok(_place)) = timeout_at(end, self.places.acquire()).await else {
             return not_sent(&self.late("reserve a channel"));
         };
-        let reserved = match self.in_time(end, self.reserve(end)).await {
-            Ok(reserved) => reserved,
-            Err(error) => return not_sent(&error),
+        let idle = self.ready_now().and_then(|link| self.take_idle(&link));
+        let reserved = match idle {
+            Some(reserved) => reserved,
+            None => match Box::pin(self.in_time(end, self.reserve(end))).await {
+                Ok(reserved) => reserved,
+                Err(error) => return not_sent(&error),
+            },
         };
         let outcomes = self.settle(&reserved, Window::new(messages), end).await;
         if outcomes.iter().all(|outcome| outcome.unsettled().is_none()) {
@@ -237,7 +241,7 @@ impl Publisher {
     /// Publishes on a channel that others use as well.
     async fn publish_together(&self, messages: &[Message<'_>]) -> Vec<Outcome> {
         let end = Instant::now() + self.deadline;
-        match self.in_time(end, self.keep(end, &self.together, Reserved::confirming)).await {
+        match self.kept(end, &self.together, Reserved::confirming).await {
             Ok(reserved) => {
                 // As many as fit into a window; the semaphore is never closed.
                 let Ok(Ok(_place)) = timeout_at(end, reserved.places.acquire()).await else {
@@ -296,11 +300,18 @@ impl Publisher {
         }
     }
 
+    async fn resend_if_allowed(&self, messages: &[Message<'_>], outcomes: Vec<Outcome>) -> Vec<Outcome> {
+        match self.resends {
+            0 => outcomes,
+            _ => Box::pin(self.resend(messages, outcomes)).await,
+        }
+    }
+
     /// Sends the unsettled ones of a window again, as often as is allowed and may help.
     async fn resend(&self, messages: &[Message<'_>], mut outcomes: Vec<Outcome>) -> Vec<Outcome> {
         let mut maybe_arrived = vec![false; outcomes.len()];
         let mut backoff = Backoff::new(RetryPolicy { attempts: 0, ..self.connection.retry });
-        if self.resends > 0 && is_refusing(&outcomes) {
+        if is_refusing(&outcomes) {
             // It may be minutes before the outcome is told.
             tracing::warn!("{}: {}; sending again", self.connection.name(), Error::Nacked);
         }
@@ -355,7 +366,24 @@ impl Publisher {
         }
     }
 
-    /// The channel that is kept in `place`, or a new one that is kept from now on.
+    /// The channel that is kept in `place`, or a new one that is kept from now on, before `end`.
+    async fn kept(
+        &self,
+        end: Instant,
+        place: &Kept,
+        open: impl AsyncFn(Arc<Link>) -> Result<Reserved>,
+    ) -> Result<Arc<Reserved>> {
+        let present = self.ready_now().and_then(|link| {
+            let kept = place.try_lock().ok()?;
+            let is_fit = |kept: &&Arc<Reserved>| kept.link.generation == link.generation && kept.is_usable();
+            kept.as_ref().filter(is_fit).cloned()
+        });
+        match present {
+            Some(reserved) => Ok(reserved),
+            None => Box::pin(self.in_time(end, self.keep(end, place, open))).await,
+        }
+    }
+
     async fn keep(
         &self,
         end: Instant,
@@ -387,6 +415,15 @@ impl Publisher {
                 reserved => return reserved,
             }
         }
+    }
+
+    /// The present generation, if nothing has to be waited for. That is the rule, and the futures that could wait
+    /// are large: it shows when they are made for nothing.
+    fn ready_now(&self) -> Option<Arc<Link>> {
+        let link = self.connection.present_link()?;
+        let is_declared = self.topology.is_empty()
+            || self.declared.try_lock().is_ok_and(|declared| *declared == link.generation);
+        (is_declared && link.blocked().is_none()).then_some(link)
     }
 
     /// The present generation, once the broker takes messages and has what it needs for them.
@@ -422,14 +459,16 @@ impl Publisher {
 
     fn take_idle(&self, link: &Link) -> Option<Arc<Reserved>> {
         let mut idle = self.lock(&self.idle);
-        idle.retain(|reserved| {
-            let present = reserved.link.generation == link.generation;
-            let usable = reserved.is_usable();
-            if present && !usable {
-                self.tell_replaced(reserved);
-            }
-            present && usable
-        });
+        let is_present = |reserved: &Reserved| reserved.link.generation == link.generation;
+        // What makes one useless, as a loss does, may have done so to others.
+        if idle.last().is_some_and(|last| !is_present(last) || !last.is_usable()) {
+            idle.retain(|reserved| {
+                if is_present(reserved) && !reserved.is_usable() {
+                    self.tell_replaced(reserved);
+                }
+                is_present(reserved) && reserved.is_usable()
+            });
+        }
         idle.pop()
     }
 

@@ -2,11 +2,9 @@
 //!
 //! lapin reads and writes in a thread of its own, and leaves the waiting to the runtime: when something comes, the
 //! runtime's thread wakes lapin's, which reads it and wakes the program, which is on the runtime's thread. On
-//! [`runtime`](crate::runtime) lapin's thread waits for the socket itself. It does so where lapin asks for something
-//! to read, after it has been told once that there is nothing, and so has looked for something to write.
+//! [`runtime`](crate::runtime) lapin's thread waits for the socket itself: see [`Stream`](crate::Stream).
 
 use std::io::{self, Read, Write};
-use std::mem;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +15,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::idle::Sleeper;
-use crate::wake_ups;
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -33,23 +30,13 @@ pub(crate) struct Waiting {
     stream: mio::net::TcpStream,
     poll: mio::Poll,
     events: Events,
-    sleeper: Arc<Sleeper>,
-    next: Next,
+    pub(crate) sleeper: Arc<Sleeper>,
+    /// Whether there may be something to read.
+    is_readable: bool,
+    /// Whether the peer has said its last. The next wait might be for ever.
+    is_ended: bool,
     /// Who wants to know when there is room to write.
     writer: Option<Waker>,
-    /// Whether something was read since the last wait.
-    is_fresh: bool,
-    /// Whether the peer has said its last: the next wait might be for ever.
-    is_ended: bool,
-}
-
-/// What is to be done when something to read is wanted.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Next {
-    Read,
-    /// Tell that there is nothing, so that the reader looks after other things.
-    Tell,
-    Wait,
 }
 
 impl Socket {
@@ -74,10 +61,9 @@ impl Socket {
                 poll,
                 events: Events::with_capacity(2),
                 sleeper,
-                next: Next::Read,
-                writer: None,
-                is_fresh: false,
+                is_readable: true,
                 is_ended: false,
+                writer: None,
             }));
         }
         Ok(())
@@ -85,51 +71,18 @@ impl Socket {
 }
 
 impl Waiting {
-    fn read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        wake_ups::hold();
-        if self.next != Next::Tell {
-            // What was read has been handled.
-            wake_ups::release(mem::take(&mut self.is_fresh));
+    /// Waits until there is something to read, or room to write, or the sleeper is woken.
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
+        if self.is_readable {
+            return Ok(());
         }
-        loop {
-            match self.next {
-                Next::Read => match self.stream.read(buffer.initialize_unfilled()) {
-                    Ok(bytes) => {
-                        // Where events tell of what is new, less than was wanted is all there was.
-                        if cfg!(unix) && 0 < bytes && bytes < buffer.remaining() && !self.is_ended {
-                            self.next = Next::Tell;
-                        }
-                        buffer.advance(bytes);
-                        self.is_fresh = true;
-                        return Poll::Ready(Ok(()));
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.next = Next::Tell,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Poll::Ready(Err(error)),
-                },
-                Next::Tell => {
-                    self.sleeper.falls_asleep();
-                    self.next = Next::Wait;
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Next::Wait => self.wait()?,
-            }
-        }
-    }
-
-    /// Waits until there is something to read, or room to write, or the program goes to sleep.
-    fn wait(&mut self) -> io::Result<()> {
         match self.poll.poll(&mut self.events, None) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => self.sleeper.is_up(),
         }
-        self.next = Next::Tell;
         for event in self.events.iter().filter(|event| event.token() == SOCKET) {
             self.is_ended |= event.is_read_closed() || event.is_error();
-            if event.is_readable() || self.is_ended {
-                self.next = Next::Read;
-            }
+            self.is_readable |= event.is_readable() || self.is_ended;
             if event.is_writable()
                 && let Some(writer) = self.writer.take()
             {
@@ -137,6 +90,25 @@ impl Waiting {
             }
         }
         Ok(())
+    }
+
+    /// Where there is nothing to read nobody is woken later: it is the reader who has to [wait](Self::wait).
+    fn read(&mut self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.is_readable {
+            match self.stream.read(buffer.initialize_unfilled()) {
+                Ok(bytes) => {
+                    // Where events tell of what is new, less than was wanted is all there was.
+                    let is_all = cfg!(unix) && 0 < bytes && bytes < buffer.remaining();
+                    self.is_readable = !is_all || self.is_ended;
+                    buffer.advance(bytes);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_readable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Pending
     }
 
     fn write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -161,7 +133,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::ByRuntime(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::ByReader(waiting) => waiting.read(context, buffer),
+            Self::ByReader(waiting) => waiting.read(buffer),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The socket to a broker: how it is opened, and how lapin gets it.
 
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -17,17 +18,33 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConnection;
 use tokio_util::either::Either;
 
-use crate::Endpoint;
 use crate::socket::Socket;
+use crate::{Endpoint, wake_ups};
+
+/// How much may be read, in reads, before those are woken who wait for an answer and would wait longer.
+const READS: u8 = 16;
 
 /// A connection to a broker, without TLS or with it, with the traits that lapin reads and writes by.
-pub struct Stream(Either<Socket, TlsStream<Socket>>);
+///
+/// lapin's thread reads as long as there is something, then handles it, writes what is to be written, and reads
+/// again. Where it is to wait by itself, it does so here: when it has been told that there is nothing, and asks again.
+pub struct Stream {
+    stream: Either<Socket, TlsStream<Socket>>,
+    /// Whether the reader was told that there is nothing.
+    is_told: bool,
+    /// How often something was read since that was handled.
+    reads: u8,
+}
 
 impl Stream {
+    fn new(stream: Either<Socket, TlsStream<Socket>>) -> Self {
+        Self { stream, is_told: false, reads: 0 }
+    }
+
     /// What the TLS handshake came to: version, the broker's certificates. `None` without TLS.
     #[must_use]
     pub fn tls_session(&self) -> Option<&ClientConnection> {
-        match &self.0 {
+        match &self.stream {
             Either::Left(_) => None,
             Either::Right(tls) => Some(tls.get_ref().1),
         }
@@ -35,13 +52,44 @@ impl Stream {
 
     /// The stream for lapin, and another handle on its socket.
     pub(crate) fn for_lapin(mut self) -> io::Result<(Self, std::net::TcpStream)> {
-        let socket = match &mut self.0 {
-            Either::Left(socket) => socket,
-            Either::Right(tls) => tls.get_mut().0,
-        };
+        let socket = socket(&mut self.stream);
         let handle = socket.second_handle()?;
         socket.wait_where_read()?;
         Ok((self, handle))
+    }
+
+    /// Reads. Where the reader waits, it waits first if nothing else is left to do, and wakes who got an answer.
+    fn read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Socket::ByReader(waiting) = socket(&mut self.stream) else {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        };
+        let sleeper = waiting.sleeper.clone();
+        let is_told = mem::take(&mut self.is_told);
+        let answered = self.reads > if is_told { 0 } else { READS };
+        if answered {
+            self.reads = 0;
+        }
+        wake_ups::hold();
+        wake_ups::release(answered);
+        if is_told {
+            waiting.wait()?;
+        }
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() {
+            self.reads += 1;
+        } else {
+            sleeper.falls_asleep();
+            self.is_told = true;
+            context.waker().wake_by_ref();
+        }
+        read
+    }
+}
+
+fn socket(stream: &mut Either<Socket, TlsStream<Socket>>) -> &mut Socket {
+    match stream {
+        Either::Left(socket) => socket,
+        Either::Right(tls) => tls.get_mut().0,
     }
 }
 
@@ -61,7 +109,7 @@ impl Endpoint {
             Some(tls) => Either::Right(tls.handshake(self.host(), socket).await?),
             None => Either::Left(socket),
         };
-        Ok(Stream(stream))
+        Ok(Stream::new(stream))
     }
 }
 
@@ -72,22 +120,22 @@ impl AsyncRead for Stream {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut self.get_mut().0).poll_read(context, &mut buffer))?;
+        ready!(self.get_mut().read(context, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0).poll_write(context, bytes)
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_flush(context)
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
     }
 
     fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.get_mut().0).poll_shutdown(context) {
+        match Pin::new(&mut self.get_mut().stream).poll_shutdown(context) {
             // TLS would say good-bye. A peer that takes nothing is not waited for.
             Poll::Pending => Poll::Ready(Ok(())),
             closed => closed,
@@ -126,6 +174,6 @@ impl Reactor for Sockets {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        TcpStream::connect(address).map_ok(|stream| Stream(Either::Left(Socket::ByRuntime(stream))))
+        TcpStream::connect(address).map_ok(|stream| Stream::new(Either::Left(Socket::ByRuntime(stream))))
     }
 }

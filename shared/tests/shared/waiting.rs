@@ -21,7 +21,8 @@ use crate::support::{args_through, consume, in_the_end, within};
 /// How soon lapin's thread has to have seen something. Without being woken it would be half a heartbeat.
 const SOON: Duration = Duration::from_secs(5);
 
-fn run(test: impl Future<Output = Result<()>>) -> Result<()> {
+/// Runs a test as a program runs.
+pub(crate) fn run(test: impl Future<Output = Result<()>>) -> Result<()> {
     shared::runtime()?.block_on(async { in_the_end(test).await })
 }
 
@@ -33,22 +34,28 @@ fn message(body: &[u8]) -> Message<'_> {
     Message { exchange: "", routing_key: "q", mandatory: true, properties: BasicProperties::default(), body }
 }
 
+/// More than lapin's buffers and the socket's hold, there and back.
+pub(crate) async fn a_large_message_passes(connection: &Connection) -> Result<()> {
+    let body: Vec<u8> = (0..40 << 20_u32).map(|place| (place % 251) as u8).collect();
+    let publisher = Publisher::new(connection, 1).with_topology(queue());
+    let outcome = within(publisher.publish(&message(&body))).await;
+    assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
+    let received = connection.session(async |session| {
+        let mut consumer = consume(&session.channel, "q").await?;
+        session.next(&mut consumer).await
+    });
+    let received = within(received).await?.expect("nobody asked it to stop");
+    assert!(received.data == body, "{} of {} bytes", received.data.len(), body.len());
+    Ok(())
+}
+
 #[test]
 fn a_message_larger_than_all_buffers_goes_and_comes_back() -> Result<()> {
     let vhost = broker::node().vhost()?;
-    let body: Vec<u8> = (0..40 << 20_u32).map(|place| (place % 251) as u8).collect();
     run(async {
         let shutdown = Shutdown::new();
         let connection = Connection::open(&ConnectionArgs::for_url(vhost.url()), "large", &shutdown).await?;
-        let publisher = Publisher::new(&connection, 1).with_topology(queue());
-        let outcome = within(publisher.publish(&message(&body))).await;
-        assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
-        let received = connection.session(async |session| {
-            let mut consumer = consume(&session.channel, "q").await?;
-            session.next(&mut consumer).await
-        });
-        let received = within(received).await?.expect("nobody asked it to stop");
-        assert!(received.data == body, "{} of {} bytes", received.data.len(), body.len());
+        a_large_message_passes(&connection).await?;
         shutdown.close_connections().await;
         Ok(())
     })

@@ -7,6 +7,7 @@ use broker::{Authority, CertificateFiles, Certificates, Node};
 use shared::{Configuration, Error, Scheme, Shutdown, State};
 
 use crate::support::within;
+use crate::waiting;
 
 /// A broker's and a client's files, in a folder that is theirs.
 struct Files {
@@ -55,6 +56,17 @@ async fn with_the_right_files_it_works_and_each_wrong_one_is_one_clear_line() ->
     let listed = node.rabbitmqctl(&["-q", "list_connections", "ssl", "peer_cert_subject"])?;
     assert!(listed.contains("true\tCN=guest"), "{listed}");
     shutdown.close_connections().await;
+
+    let as_a_program = move || {
+        waiting::run(async {
+            let shutdown = Shutdown::new();
+            let connection = right.open(&shutdown).await?;
+            waiting::a_large_message_passes(&connection).await?;
+            shutdown.close_connections().await;
+            Ok(())
+        })
+    };
+    tokio::task::spawn_blocking(as_a_program).await??;
 
     let untrusted = Files { ca_cert: Some(stranger.ca_certificate.clone()), ..Files::right(&files) };
     let unknown = Files { ca_cert: None, ..Files::right(&files) };
