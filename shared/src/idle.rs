@@ -1,8 +1,8 @@
 //! The program's thread, which wakes lapin's before it goes to sleep.
 //!
 //! A thread of lapin's that waits for its [socket](crate::socket) does not see what it is given to write. It is
-//! woken for all of that at once, and for whatever the program does with lapin, since nothing else happens on the
-//! program's thread until it goes to sleep.
+//! woken for all of that at once, when the program's thread has nothing else to do; a thread that always has, and
+//! those that are not the program's, are seen after.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use mio::{Registry, Token, Waker};
 use tokio::runtime::{Builder, Handle, Id, Runtime};
 
-/// How long lapin's threads may be left asleep while the program's is at work.
+/// How long lapin's threads are left asleep while the program's is at work.
 const AT_WORK: Duration = Duration::from_millis(1);
 
 thread_local! {
@@ -50,7 +50,8 @@ pub(crate) fn wake_sleepers_at_work() {
     }
 }
 
-fn wake_sleepers() {
+/// Wakes lapin's threads, as far as they sleep.
+pub(crate) fn wake_sleepers() {
     LOOKED.set(Some(Instant::now()));
     SLEEPERS.with_borrow_mut(|sleepers| {
         let Some((_, sleepers)) = sleepers else { return };

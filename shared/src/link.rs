@@ -11,9 +11,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Duration, Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::idle::wake_sleepers;
 use crate::{Deadline, Endpoint, Error, Result, stream};
 
-/// lapin does not report every loss as an event, so its status is looked at this often as well.
+/// lapin does not report every loss as an event, so its status is looked at this often as well, and its thread woken.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a call may still do once its connection is lost: time to return the real error.
@@ -106,6 +107,7 @@ impl Link {
         let mut look = interval(LOOK_INTERVAL);
         let mut error = None;
         while self.connection.status().connected() && !self.lost.is_cancelled() {
+            wake_sleepers();
             tokio::select! {
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => {

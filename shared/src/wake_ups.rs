@@ -9,6 +9,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
+use crate::idle::wake_sleepers_at_work;
+
 thread_local! {
     static HELD: RefCell<Held> = RefCell::default();
 }
@@ -104,7 +106,12 @@ async fn held_back<T>(work: impl Future<Output = T>, is_patient: bool) -> T {
                 known.insert((task.clone(), Arc::new(held_back).into()))
             }
         };
-        work.as_mut().poll(&mut Context::from_waker(waker))
+        let polled = work.as_mut().poll(&mut Context::from_waker(waker));
+        if polled.is_pending() {
+            // What it waits for may be for lapin to do.
+            wake_sleepers_at_work();
+        }
+        polled
     })
     .await
 }

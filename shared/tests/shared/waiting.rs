@@ -126,6 +126,28 @@ fn what_another_thread_gives_to_lapin_is_written_soon() -> Result<()> {
 }
 
 #[test]
+fn a_task_that_never_rests_keeps_no_message_back() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    run(async {
+        let (args, shutdown) = (ConnectionArgs::for_url(vhost.url()), Shutdown::new());
+        let connection = Connection::open(&args, "restless", &shutdown).await?;
+        let publisher = Publisher::new(&connection, 1).with_topology(queue());
+        let restless = tokio::spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
+        for _ in 0..5 {
+            let outcome = timeout(SOON, publisher.publish(&message(b"in between"))).await?;
+            assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
+        }
+        restless.abort();
+        shutdown.close_connections().await;
+        Ok(())
+    })
+}
+
+#[test]
 fn acknowledgements_leave_while_the_next_handler_keeps_the_thread() -> Result<()> {
     let vhost = broker::node().vhost()?;
     let relay = Relay::start(("127.0.0.1", broker::node().port()))?;

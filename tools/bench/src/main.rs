@@ -211,3 +211,16 @@ impl Args {
         self.only.is_empty() || self.only.iter().any(picks)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_picks_one_and_a_beginning_all_that_have_it() {
+        let args = Args::parse_from(["bench", "--only", "consume-1", "--only", "rpc-"]);
+        assert!(args.wants("consume-1") && args.wants("rpc-1") && args.wants("rpc-50"));
+        assert!(!args.wants("consume-100") && !args.wants("consume-") && !args.wants("pairs"));
+        assert!(Args::parse_from(["bench"]).wants("pairs"));
+    }
+}

@@ -32,8 +32,19 @@ fn script(folder: &tempfile::TempDir, name: &str, script: &str) -> Result<String
 #[test]
 fn every_workload_keeps_every_message_and_has_a_line_in_the_table() -> Result<()> {
     let vhost = broker::node().vhost()?;
-    let workloads =
-        ["unconfirmed", "confirmed", "new-", "in-", "callers", "consume-", "ack-", "rpc-", "pairs", "tx-"];
+    let workloads = [
+        "unconfirmed",
+        "confirmed",
+        "new-",
+        "in-",
+        "callers",
+        "callers-",
+        "consume-",
+        "ack-",
+        "rpc-",
+        "pairs",
+        "tx-",
+    ];
     let only: Vec<_> = workloads.iter().flat_map(|name| ["--only", name]).collect();
     let end = bench(&vhost.url(), &only).expect_code(0);
     let records = records(&end);

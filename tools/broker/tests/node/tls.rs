@@ -21,7 +21,7 @@ async fn connect(url: &str, ca: Option<&str>, client: Option<&Identity>) -> Resu
 
 async fn try_to_connect(url: &str, ca: Option<&str>, client: Option<&Identity>) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let mut line = vec!["client".into(), "--wait=0s".into(), format!("--url={url}")];
+    let mut line = vec!["client".into(), "--wait=2s".into(), format!("--url={url}")];
     let parts = [
         ("--ca-cert", ca),
         ("--client-cert", client.map(|client| &*client.certificate)),
