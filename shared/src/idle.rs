@@ -17,8 +17,10 @@ use tokio::runtime::{Builder, Handle, Id, Runtime};
 const AT_WORK: Duration = Duration::from_millis(1);
 
 thread_local! {
-    /// This thread's [`runtime`], and the threads of the connections that it made.
-    static SLEEPERS: RefCell<Option<(Id, Vec<Weak<Sleeper>>)>> = const { RefCell::new(None) };
+    /// This thread's [`runtime`]: the last one, if it made several.
+    static RUNTIME: Cell<Option<Id>> = const { Cell::new(None) };
+    /// lapin's threads that this one wakes.
+    static SLEEPERS: RefCell<Vec<Weak<Sleeper>>> = const { RefCell::new(Vec::new()) };
     /// When they were last looked at.
     static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
@@ -39,7 +41,7 @@ pub(crate) struct Sleeper {
 /// What the operating system says.
 pub fn runtime() -> io::Result<Runtime> {
     let runtime = Builder::new_current_thread().enable_all().on_thread_park(wake_sleepers).build()?;
-    SLEEPERS.set(Some((runtime.handle().id(), Vec::new())));
+    RUNTIME.set(Some(runtime.handle().id()));
     Ok(runtime)
 }
 
@@ -54,7 +56,6 @@ pub(crate) fn wake_sleepers_at_work() {
 pub(crate) fn wake_sleepers() {
     LOOKED.set(Some(Instant::now()));
     SLEEPERS.with_borrow_mut(|sleepers| {
-        let Some((_, sleepers)) = sleepers else { return };
         sleepers.retain(|sleeper| sleeper.upgrade().inspect(|sleeper| sleeper.wake()).is_some());
     });
 }
@@ -63,16 +64,12 @@ impl Sleeper {
     /// One that is woken out of a wait on `registry` with an event of `token`. `None` where nobody would wake it,
     /// because this is not on a [`runtime`].
     pub(crate) fn on_this_runtime(registry: &Registry, token: Token) -> io::Result<Option<Arc<Self>>> {
-        let here = Handle::current().id();
-        SLEEPERS.with_borrow_mut(|sleepers| match sleepers {
-            Some((runtime, sleepers)) if *runtime == here => {
-                let waker = Waker::new(registry, token)?;
-                let sleeper = Arc::new(Self { waker, asleep: AtomicBool::new(false) });
-                sleepers.push(Arc::downgrade(&sleeper));
-                Ok(Some(sleeper))
-            }
-            _ => Ok(None),
-        })
+        if RUNTIME.get() != Some(Handle::current().id()) {
+            return Ok(None);
+        }
+        let sleeper = Arc::new(Self { waker: Waker::new(registry, token)?, asleep: AtomicBool::new(false) });
+        SLEEPERS.with_borrow_mut(|sleepers| sleepers.push(Arc::downgrade(&sleeper)));
+        Ok(Some(sleeper))
     }
 
     /// To be called before the last look for something to do: what comes after it ends the sleep at once.

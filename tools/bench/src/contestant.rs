@@ -2,16 +2,22 @@
 
 use std::env;
 use std::fmt;
+use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::{Program, Stream};
 
 use crate::report::Report;
 use crate::workload::Workload;
 
 /// The exit code of a contestant that does not do a workload.
 pub(crate) const NOT_DONE: u8 = 3;
+
+/// How long a run may take. A slow machine takes a minute for the slowest.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// A way to do the workloads.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -63,15 +69,19 @@ impl Contestant {
         messages: usize,
         queue: &str,
     ) -> Result<Option<Report>> {
-        let mut command = self.command(&workload.to_string())?;
-        command.args([&messages.to_string(), queue]);
-        let output = command.env("AMQP_URL", url).stderr(Stdio::inherit()).output();
-        let output = output.with_context(|| format!("cannot run {self}"))?;
-        if output.status.code() == Some(NOT_DONE.into()) {
+        let command = self.command(&workload.to_string())?;
+        let program = Program::new(command.get_program())
+            .args(command.get_args())
+            .args([&messages.to_string(), queue])
+            .env("AMQP_URL", url)
+            .deadline(LIMIT)
+            .on_line(pass_errors_on);
+        let end = program.try_run().with_context(|| format!("cannot run {self}"))?;
+        if end.code == Some(NOT_DONE.into()) {
             return Ok(None);
         }
-        ensure!(output.status.success(), "{self}: {workload}: {}", output.status);
-        let report = Report::read(&String::from_utf8_lossy(&output.stdout));
+        ensure!(end.code == Some(0), "{self}: {workload}: {end}");
+        let report = Report::read(&end.stdout.join("\n"));
         report.map(Some).with_context(|| format!("{self}: {workload}"))
     }
 
@@ -94,6 +104,14 @@ impl Contestant {
         };
         command.arg(workload).stdin(Stdio::null());
         Ok(command)
+    }
+}
+
+/// Shows what a contestant has to say.
+fn pass_errors_on(stream: Stream, line: &str) {
+    if stream == Stream::Stderr {
+        // Nothing can be done if standard error is closed.
+        let _ = writeln!(io::stderr(), "{line}");
     }
 }
 
