@@ -39,6 +39,16 @@ enum Availability {
     Over(Arc<Error>),
 }
 
+impl Availability {
+    /// The generation, unless it is lost already.
+    fn link(&self) -> Option<&Arc<Link>> {
+        match self {
+            Self::Up(link) if !link.is_lost() => Some(link),
+            _ => None,
+        }
+    }
+}
+
 impl Connection {
     /// Connects, and goes on connecting whenever the connection is lost.
     ///
@@ -134,10 +144,7 @@ impl Connection {
 
     /// The present generation, if there is one.
     pub(crate) fn present_link(&self) -> Option<Arc<Link>> {
-        match &*self.link.borrow() {
-            Availability::Up(link) if !link.is_lost() => Some(link.clone()),
-            _ => None,
-        }
+        self.link.borrow().link().cloned()
     }
 
     /// The present generation, once there is one.
@@ -145,15 +152,14 @@ impl Connection {
         let mut link = self.link.clone();
         loop {
             let available = link.borrow_and_update().clone();
-            match available {
-                Availability::Up(link) if !link.is_lost() => return Ok(link),
-                Availability::Over(cause) => {
-                    return Err(match &*cause {
-                        Error::Stopped => Error::Stopped,
-                        _ => Error::Closed(cause),
-                    });
-                }
-                _ => {}
+            if let Some(link) = available.link() {
+                return Ok(link.clone());
+            }
+            if let Availability::Over(cause) = available {
+                return Err(match &*cause {
+                    Error::Stopped => Error::Stopped,
+                    _ => Error::Closed(cause),
+                });
             }
             tokio::select! {
                 changed = link.changed() => if changed.is_err() { return Err(Error::Stopped) },

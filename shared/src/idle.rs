@@ -45,6 +45,11 @@ pub fn runtime() -> io::Result<Runtime> {
     Ok(runtime)
 }
 
+/// Whether this is on a [`runtime`], whose thread wakes lapin's.
+pub(crate) fn is_on_runtime() -> bool {
+    RUNTIME.get() == Some(Handle::current().id())
+}
+
 /// Wakes lapin's threads if the program's has been at work for long, and goes on with it.
 pub(crate) fn wake_sleepers_at_work() {
     if LOOKED.get().is_none_or(|looked| looked.elapsed() > AT_WORK) {
@@ -61,15 +66,11 @@ pub(crate) fn wake_sleepers() {
 }
 
 impl Sleeper {
-    /// One that is woken out of a wait on `registry` with an event of `token`. `None` where nobody would wake it,
-    /// because this is not on a [`runtime`].
-    pub(crate) fn on_this_runtime(registry: &Registry, token: Token) -> io::Result<Option<Arc<Self>>> {
-        if RUNTIME.get() != Some(Handle::current().id()) {
-            return Ok(None);
-        }
+    /// One that this thread wakes out of a wait on `registry`, with an event of `token`.
+    pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Arc<Self>> {
         let sleeper = Arc::new(Self { waker: Waker::new(registry, token)?, asleep: AtomicBool::new(false) });
         SLEEPERS.with_borrow_mut(|sleepers| sleepers.push(Arc::downgrade(&sleeper)));
-        Ok(Some(sleeper))
+        Ok(sleeper)
     }
 
     /// To be called before the last look for something to do: what comes after it ends the sleep at once.

@@ -97,11 +97,7 @@ pub(crate) async fn dial(
 
 impl Link {
     /// Waits until the connection is gone, passing on what happens meanwhile; the cause of its end.
-    pub(crate) async fn watch(&self, blocked: impl FnMut(Option<String>)) -> Arc<Error> {
-        self.watch_events(blocked).await
-    }
-
-    async fn watch_events(&self, mut blocked: impl FnMut(Option<String>)) -> Arc<Error> {
+    pub(crate) async fn watch(&self, mut blocked: impl FnMut(Option<String>)) -> Arc<Error> {
         // The only listener: two would share the events out between them.
         let mut events = pin!(self.connection.events_listener());
         let mut look = interval(LOOK_INTERVAL);

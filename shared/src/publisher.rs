@@ -374,33 +374,25 @@ impl Publisher {
         open: impl AsyncFn(Arc<Link>) -> Result<Reserved>,
     ) -> Result<Arc<Reserved>> {
         let present = self.ready_now().and_then(|link| {
-            let kept = place.try_lock().ok()?;
-            let is_fit = |kept: &&Arc<Reserved>| kept.link.generation == link.generation && kept.is_usable();
-            kept.as_ref().filter(is_fit).cloned()
+            place.try_lock().ok()?.as_ref().filter(|kept| kept.is_usable_on(&link)).cloned()
         });
-        match present {
-            Some(reserved) => Ok(reserved),
-            None => Box::pin(self.in_time(end, self.keep(end, place, open))).await,
+        if let Some(reserved) = present {
+            return Ok(reserved);
         }
-    }
-
-    async fn keep(
-        &self,
-        end: Instant,
-        place: &Kept,
-        open: impl AsyncFn(Arc<Link>) -> Result<Reserved>,
-    ) -> Result<Arc<Reserved>> {
-        let link = self.ready_link(end).await?;
-        let mut kept = place.lock().await;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.link.generation == link.generation) {
-            if kept.is_usable() {
-                return Ok(kept.clone());
+        let keep = async {
+            let link = self.ready_link(end).await?;
+            let mut kept = place.lock().await;
+            if let Some(kept) = kept.as_ref().filter(|kept| kept.link.generation == link.generation) {
+                if kept.is_usable() {
+                    return Ok(kept.clone());
+                }
+                self.tell_replaced(kept);
             }
-            self.tell_replaced(kept);
-        }
-        let reserved = Arc::new(self.reserve_new(end, open).await?);
-        *kept = Some(reserved.clone());
-        Ok(reserved)
+            let reserved = Arc::new(self.reserve_new(end, open).await?);
+            *kept = Some(reserved.clone());
+            Ok(reserved)
+        };
+        Box::pin(self.in_time(end, keep)).await
     }
 
     /// A new channel, as soon as the connection gives one.
@@ -459,14 +451,14 @@ impl Publisher {
 
     fn take_idle(&self, link: &Link) -> Option<Arc<Reserved>> {
         let mut idle = self.lock(&self.idle);
-        let is_present = |reserved: &Reserved| reserved.link.generation == link.generation;
         // What makes one useless, as a loss does, may have done so to others.
-        if idle.last().is_some_and(|last| !is_present(last) || !last.is_usable()) {
+        if idle.last().is_some_and(|last| !last.is_usable_on(link)) {
             idle.retain(|reserved| {
-                if is_present(reserved) && !reserved.is_usable() {
+                let is_kept = reserved.is_usable_on(link);
+                if !is_kept && reserved.link.generation == link.generation {
                     self.tell_replaced(reserved);
                 }
-                is_present(reserved) && reserved.is_usable()
+                is_kept
             });
         }
         idle.pop()

@@ -47,6 +47,11 @@ impl Reserved {
         self.channel.status().connected() && !self.spoiled.load(Ordering::Relaxed)
     }
 
+    /// Whether it is usable, and of the generation of `link`.
+    pub(crate) fn is_usable_on(&self, link: &Link) -> bool {
+        self.link.generation == link.generation && self.is_usable()
+    }
+
     /// Has it not used again; whether this is the first to say so.
     pub(crate) fn spoil(&self) -> bool {
         !self.spoiled.swap(true, Ordering::Relaxed)

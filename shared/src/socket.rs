@@ -14,7 +14,7 @@ use mio::{Events, Interest, Token};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::idle::Sleeper;
+use crate::idle::{Sleeper, is_on_runtime};
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -52,20 +52,22 @@ impl Socket {
 
     /// From now on whoever reads waits, where this thread's runtime would wake it.
     pub(crate) fn wait_where_read(&mut self) -> io::Result<()> {
-        let poll = mio::Poll::new()?;
-        if let Some(sleeper) = Sleeper::on_this_runtime(poll.registry(), WAKER)? {
-            let mut stream = mio::net::TcpStream::from_std(self.second_handle()?);
-            poll.registry().register(&mut stream, SOCKET, Interest::READABLE | Interest::WRITABLE)?;
-            *self = Self::ByReader(Box::new(Waiting {
-                stream,
-                poll,
-                events: Events::with_capacity(2),
-                sleeper,
-                is_readable: true,
-                is_ended: false,
-                writer: None,
-            }));
+        if !is_on_runtime() {
+            return Ok(());
         }
+        let poll = mio::Poll::new()?;
+        let sleeper = Sleeper::new(poll.registry(), WAKER)?;
+        let mut stream = mio::net::TcpStream::from_std(self.second_handle()?);
+        poll.registry().register(&mut stream, SOCKET, Interest::READABLE | Interest::WRITABLE)?;
+        *self = Self::ByReader(Box::new(Waiting {
+            stream,
+            poll,
+            events: Events::with_capacity(2),
+            sleeper,
+            is_readable: true,
+            is_ended: false,
+            writer: None,
+        }));
         Ok(())
     }
 }

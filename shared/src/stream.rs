@@ -69,7 +69,6 @@ impl Stream {
         if answered {
             self.reads = 0;
         }
-        wake_ups::hold();
         wake_ups::release(answered);
         if is_told {
             waiting.wait()?;

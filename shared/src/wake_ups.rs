@@ -31,12 +31,8 @@ impl Drop for Held {
     }
 }
 
-/// From now on this thread [releases](release) those that it wakes. It is lapin's.
-pub(crate) fn hold() {
-    HELD.with_borrow_mut(|held| held.is_holding = true);
-}
-
-/// Wakes those that were held back. `answered`: the broker has sent something since the last time.
+/// Wakes those that were held back on this thread, which is lapin's, and holds back whomever it wakes from now on.
+/// `answered`: the broker has sent something since the last time.
 pub(crate) fn release(answered: bool) {
     let (due, patient) = HELD.with_borrow_mut(|held| {
         // What is woken here may be held back for another reason as well.
@@ -44,7 +40,7 @@ pub(crate) fn release(answered: bool) {
         (mem::take(&mut held.due), if answered { mem::take(&mut held.patient) } else { Vec::new() })
     });
     due.into_iter().chain(patient).for_each(Waker::wake);
-    hold();
+    HELD.with_borrow_mut(|held| held.is_holding = true);
 }
 
 /// The waker of a task, for threads that hold wake-ups back. On others it wakes at once.
@@ -164,7 +160,7 @@ mod tests {
             move || {
                 simple.wake_by_ref();
                 assert_eq!(count.now(), 1, "this thread does not hold yet");
-                hold();
+                release(false);
                 simple.wake_by_ref();
                 nested.wake_by_ref();
                 patient_waker.wake_by_ref();
@@ -188,7 +184,7 @@ mod tests {
         let (waker, patient_waker) =
             (waker(&count, together(own_waker())), waker(&patient, patiently(own_waker())));
         let at_work = || {
-            hold();
+            release(false);
             waker.wake();
             patient_waker.wake();
         };
@@ -200,7 +196,7 @@ mod tests {
     fn a_thread_that_does_not_hold_wakes_at_once() {
         let count = Arc::<Count>::default();
         let waker = waker(&count, together(own_waker()));
-        thread::spawn(hold).join().unwrap();
+        thread::spawn(|| release(false)).join().unwrap();
         waker.wake();
         assert_eq!(count.now(), 1);
     }
