@@ -111,7 +111,7 @@ impl RpcClient {
             waiting: Mutex::default(),
             ended: OnceLock::new(),
         });
-        let task = tokio::spawn(state.clone().run(connection.clone(), to_send));
+        let task = connection.spawn(state.clone().run(connection.clone(), to_send));
         let places = Semaphore::new(IN_FLIGHT);
         Self { state, send, places, connection: connection.clone(), task: task.abort_handle() }
     }

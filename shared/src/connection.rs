@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::io_thread::Movable;
 use crate::link::{Link, dial};
 use crate::retry::Backoff;
 use crate::{ConnectionArgs, Endpoint, Error, Result, RetryPolicy, Session, Sessions, Shutdown, State};
@@ -128,6 +130,38 @@ impl Connection {
     #[must_use]
     pub fn sessions(&self) -> Sessions {
         Sessions::new(self.clone())
+    }
+
+    /// Spawns a task that lapin's thread runs, of whichever generation: what it publishes and what it waits for
+    /// needs no other thread to be woken, which is a large part of the time of a single confirmed message or an
+    /// RPC. While there is no connection, and on other runtimes than [`runtime`](crate::runtime), it is a task
+    /// like any other.
+    ///
+    /// While it computes, lapin neither reads nor writes. It keeps the connection open.
+    pub fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        let (connection, work) = (self.clone(), Movable::new(work));
+        tokio::spawn(async move { connection.run(work).await })
+    }
+
+    async fn run<T: Send + 'static>(&self, work: Movable<T>) -> T {
+        loop {
+            let link = tokio::select! {
+                biased;
+                link = self.link() => link,
+                result = work.here() => return result,
+            };
+            let Ok(link) = link else { return work.here().await };
+            if let Some(thread) = &link.io_thread
+                && let Some(result) = thread.run(&work).await
+            {
+                return result;
+            }
+            tokio::select! {
+                biased;
+                result = work.here() => return result,
+                _ = link.lost() => {}
+            }
+        }
     }
 
     /// What the connection is doing; changes can be awaited.

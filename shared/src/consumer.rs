@@ -138,20 +138,26 @@ impl Consumer {
     /// `handler` gets the worker's number, from 1, and the delivery. Unless it is done at once its future
     /// becomes a task of its own. One that panics costs the message an attempt, as [`Verdict::Retry`] does.
     ///
+    /// On a [`runtime`](crate::runtime) of `shared` it is called on lapin's thread, as by
+    /// [`Connection::spawn`]: what computes for long belongs into a `spawn_blocking` of tokio's.
+    ///
     /// # Errors
     /// [`Error::Usage`] for no workers, no prefetch, cumulative acknowledgements of several workers, or a name over AMQP's 255 bytes; otherwise as
     /// [`Connection::session`].
     pub async fn run<H, F>(&self, connection: &Connection, handler: H) -> Result<()>
     where
-        H: Fn(u16, Delivery) -> F,
+        H: Fn(u16, Delivery) -> F + Send + Sync + 'static,
         F: Future<Output = Verdict> + Send + 'static,
     {
         self.check()?;
         // Held by a worker's handler, so that a worker never has two, not even across a loss.
         let busy: Vec<_> = (0..self.workers).map(|_| Arc::new(Mutex::new(()))).collect();
+        let handler = Arc::new(handler);
         let mut sessions = connection.sessions();
         loop {
-            if sessions.run(|session| self.consume(session, &busy, &handler)).await?.is_some() {
+            let (consumer, busy, handler) = (self.clone(), busy.clone(), handler.clone());
+            let consume = |session| async move { consumer.consume(session, &busy, &*handler).await };
+            if sessions.run_on_io_thread(consume).await?.is_some() {
                 return Ok(());
             }
         }
@@ -178,7 +184,7 @@ impl Consumer {
 
     async fn consume<H, F>(&self, session: Session, busy: &[Arc<Mutex<()>>], handler: &H) -> Result<()>
     where
-        H: Fn(u16, Delivery) -> F,
+        H: Fn(u16, Delivery) -> F + Send + Sync + 'static,
         F: Future<Output = Verdict> + Send + 'static,
     {
         let channel = &session.channel;
@@ -212,7 +218,7 @@ struct Worker<'w> {
 impl Worker<'_> {
     async fn work<H, F>(mut self, session: &Session, handler: &H) -> Result<()>
     where
-        H: Fn(u16, Delivery) -> F,
+        H: Fn(u16, Delivery) -> F + Send + Sync + 'static,
         F: Future<Output = Verdict> + Send + 'static,
     {
         let consumer_tag = self.consumer.tag();
@@ -246,7 +252,7 @@ impl Worker<'_> {
     /// connection is lost. An error is a panic.
     async fn handle<H, F>(&self, delivery: Delivery, handler: &H) -> Result<Verdict, Panicked>
     where
-        H: Fn(u16, Delivery) -> F,
+        H: Fn(u16, Delivery) -> F + Send + Sync + 'static,
         F: Future<Output = Verdict> + Send + 'static,
     {
         let busy = self.busy.clone().lock_owned().await;

@@ -1,13 +1,13 @@
 //! The program's thread, which wakes lapin's before it goes to sleep.
 //!
 //! A thread of lapin's that waits for its [socket](crate::socket) does not see what it is given to write. It is
-//! woken for all of that at once, when the program's thread has nothing else to do; a thread that always has, and
-//! those that are not the program's, are seen after.
+//! woken for all of that at once, when the program's thread has nothing else to do, or another one of lapin's has
+//! run its [tasks](crate::io_thread); a thread that always has, and those that are neither, are seen after.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token, Waker};
@@ -19,10 +19,31 @@ const AT_WORK: Duration = Duration::from_millis(1);
 thread_local! {
     /// This thread's [`runtime`]: the last one, if it made several.
     static RUNTIME: Cell<Option<Id>> = const { Cell::new(None) };
-    /// lapin's threads that this one wakes.
-    static SLEEPERS: RefCell<Vec<Weak<Sleeper>>> = const { RefCell::new(Vec::new()) };
+    /// Those that this thread wakes.
+    static SLEEPERS: RefCell<Sleepers> = RefCell::default();
     /// When they were last looked at.
     static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// lapin's threads of one [`runtime`].
+#[derive(Clone, Default)]
+pub(crate) struct Sleepers(Arc<Mutex<Vec<Weak<Sleeper>>>>);
+
+impl Sleepers {
+    /// Those that this thread wakes.
+    pub(crate) fn here() -> Self {
+        SLEEPERS.with_borrow(Self::clone)
+    }
+
+    /// From now on this thread, one of them, wakes the others as well.
+    pub(crate) fn adopt(&self) {
+        SLEEPERS.set(self.clone());
+    }
+
+    fn each(&self, mut keep: impl FnMut(&mut Vec<Weak<Sleeper>>)) {
+        // A panic elsewhere cannot leave the list half changed.
+        keep(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 /// A thread of lapin's, when it waits for its socket.
@@ -50,18 +71,22 @@ pub(crate) fn is_on_runtime() -> bool {
     RUNTIME.get() == Some(Handle::current().id())
 }
 
-/// Wakes lapin's threads if the program's has been at work for long, and goes on with it.
-pub(crate) fn wake_sleepers_at_work() {
-    if LOOKED.get().is_none_or(|looked| looked.elapsed() > AT_WORK) {
+/// Wakes lapin's threads if this one has been at work for long, which is the result, and goes on with it.
+pub(crate) fn wake_sleepers_at_work() -> bool {
+    let is_long = LOOKED.get().is_none_or(|looked| looked.elapsed() > AT_WORK);
+    if is_long {
         wake_sleepers();
     }
+    is_long
 }
 
 /// Wakes lapin's threads, as far as they sleep.
 pub(crate) fn wake_sleepers() {
     LOOKED.set(Some(Instant::now()));
-    SLEEPERS.with_borrow_mut(|sleepers| {
-        sleepers.retain(|sleeper| sleeper.upgrade().inspect(|sleeper| sleeper.wake()).is_some());
+    SLEEPERS.with_borrow(|sleepers| {
+        sleepers.each(|all| {
+            all.retain(|sleeper| sleeper.upgrade().inspect(|sleeper| sleeper.wake()).is_some());
+        });
     });
 }
 
@@ -69,7 +94,7 @@ impl Sleeper {
     /// One that this thread wakes out of a wait on `registry`, with an event of `token`.
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Arc<Self>> {
         let sleeper = Arc::new(Self { waker: Waker::new(registry, token)?, asleep: AtomicBool::new(false) });
-        SLEEPERS.with_borrow_mut(|sleepers| sleepers.push(Arc::downgrade(&sleeper)));
+        Sleepers::here().each(|all| all.push(Arc::downgrade(&sleeper)));
         Ok(sleeper)
     }
 
@@ -82,7 +107,7 @@ impl Sleeper {
         self.asleep.store(false, Ordering::Release);
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if self.asleep.swap(false, Ordering::AcqRel) {
             // There is nothing to be done about an error; the next look is soon.
             let _ = self.waker.wake();

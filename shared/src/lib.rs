@@ -22,6 +22,7 @@ mod endpoint;
 mod error;
 mod explain;
 mod idle;
+mod io_thread;
 mod link;
 mod log;
 mod message;

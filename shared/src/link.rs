@@ -12,6 +12,7 @@ use tokio::time::{Duration, Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::idle::wake_sleepers;
+use crate::io_thread::{IoThread, Movable};
 use crate::{Deadline, Endpoint, Error, Result, stream};
 
 /// lapin does not report every loss as an event, so its status is looked at this often as well, and its thread woken.
@@ -30,6 +31,8 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 pub(crate) struct Link {
     pub(crate) generation: u64,
     connection: lapin::Connection,
+    /// `None` where it runs no tasks.
+    pub(crate) io_thread: Option<Arc<IoThread>>,
     socket: Socket,
     blocked: watch::Sender<Option<String>>,
     /// Why the broker last closed a channel, and when.
@@ -64,7 +67,7 @@ pub(crate) async fn dial(
     limit: Duration,
 ) -> Result<Arc<Link>> {
     let dialling = async {
-        let (stream, socket) = endpoint.connect().await?.for_lapin()?;
+        let (stream, socket, io_thread) = endpoint.connect().await?.for_lapin()?;
         let socket = Socket(socket);
         // Asked for once, since lapin is not to connect again by itself.
         let stream = Mutex::new(Some(AsyncTcpStream::Plain(stream)));
@@ -77,15 +80,16 @@ pub(crate) async fn dial(
             },
             ConnectionProperties::default().with_connection_name(name.into()),
         );
-        Ok((socket, connection.await?))
+        Ok((socket, io_thread, connection.await?))
     };
     let dialled = timeout(limit, dialling).await;
     let dialled = dialled.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
-    let (socket, connection) =
+    let (socket, io_thread, connection) =
         dialled.map_err(|cause| Error::Connect { endpoint: endpoint.clone(), cause })?;
     Ok(Arc::new(Link {
         generation,
         connection,
+        io_thread,
         socket,
         blocked: watch::Sender::new(None),
         refusal: watch::Sender::new(None),
@@ -182,6 +186,18 @@ impl Link {
             result = &mut work => result,
             // A moment for lapin to tell the real error.
             cause = self.lost() => timeout(GRACE, work).await.unwrap_or(Err(Error::Lost(cause))),
+        }
+    }
+
+    /// Runs `work` on lapin's thread, if that runs tasks.
+    pub(crate) async fn on_io_thread<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let Some(io_thread) = &self.io_thread else { return work.await };
+        match io_thread.run(&Movable::new(work)).await {
+            Some(result) => result,
+            None => Err(Error::Lost(self.lost().await)),
         }
     }
 

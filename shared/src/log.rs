@@ -19,11 +19,12 @@ pub(crate) fn init() {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .without_time();
-    // At this level lapin logs its login, password and all.
-    let no_login =
-        filter_fn(|meta| !meta.target().starts_with("lapin") || *meta.level() < tracing::Level::TRACE);
+    let of_lapin = filter_fn(|meta| {
+        // At TRACE lapin logs its login, password and all. Its spans would be on the lines of tasks on its thread.
+        !meta.target().starts_with("lapin") || *meta.level() < tracing::Level::TRACE && !meta.is_span()
+    });
     // Fails only if a subscriber is set already, which then is the one wanted.
-    let _ = tracing_subscriber::registry().with(used).with(no_login).with(lines).try_init();
+    let _ = tracing_subscriber::registry().with(used).with(of_lapin).with(lines).try_init();
     if let Err(error) = filter {
         tracing::warn!("RUST_LOG={wanted} is not understood ({error}): logging at info");
     }

@@ -36,7 +36,33 @@ impl Sessions {
     {
         let link = self.connection.link().await?;
         let started = Instant::now();
-        let error = match self.attempt(&link, body).await {
+        let result = self.attempt(&link, body).await;
+        self.try_again_after(result, &link, started).await
+    }
+
+    /// The same, where `body` is a task on lapin's thread, if that runs tasks.
+    pub(crate) async fn run_on_io_thread<T, F>(
+        &mut self,
+        body: impl FnOnce(Session) -> F,
+    ) -> Result<Option<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let link = self.connection.link().await?;
+        let started = Instant::now();
+        let result = self.attempt(&link, |session| link.on_io_thread(body(session))).await;
+        self.try_again_after(result, &link, started).await
+    }
+
+    /// What an attempt came to. `None`, after a pause, if there is to be another one.
+    async fn try_again_after<T>(
+        &mut self,
+        result: Result<T>,
+        link: &Link,
+        started: Instant,
+    ) -> Result<Option<T>> {
+        let error = match result {
             Ok(value) => return Ok(Some(value)),
             Err(error) => error,
         };

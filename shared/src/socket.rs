@@ -9,12 +9,14 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use mio::{Events, Interest, Token};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::idle::{Sleeper, is_on_runtime};
+use crate::io_thread::Tasks;
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -31,6 +33,7 @@ pub(crate) struct Waiting {
     poll: mio::Poll,
     events: Events,
     pub(crate) sleeper: Arc<Sleeper>,
+    pub(crate) tasks: Tasks,
     /// Whether there may be something to read.
     is_readable: bool,
     /// Whether the peer has said its last. The next wait might be for ever.
@@ -63,6 +66,7 @@ impl Socket {
             stream,
             poll,
             events: Events::with_capacity(2),
+            tasks: Tasks::new(sleeper.clone()),
             sleeper,
             is_readable: true,
             is_ended: false,
@@ -73,12 +77,12 @@ impl Socket {
 }
 
 impl Waiting {
-    /// Waits until there is something to read, or room to write, or the sleeper is woken.
-    pub(crate) fn wait(&mut self) -> io::Result<()> {
+    /// Waits until there is something to read, or room to write, or the sleeper is woken, or until `limit`.
+    pub(crate) fn wait(&mut self, limit: Option<Duration>) -> io::Result<()> {
         if self.is_readable {
             return Ok(());
         }
-        match self.poll.poll(&mut self.events, None) {
+        match self.poll.poll(&mut self.events, limit) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => self.sleeper.is_up(),
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConnection;
 use tokio_util::either::Either;
 
+use crate::io_thread::IoThread;
 use crate::socket::Socket;
 use crate::{Endpoint, wake_ups};
 
@@ -28,6 +30,7 @@ const READS: u8 = 16;
 ///
 /// lapin's thread reads as long as there is something, then handles it, writes what is to be written, and reads
 /// again. Where it is to wait by itself, it does so here: when it has been told that there is nothing, and asks again.
+/// What lapin handled meanwhile lets [tasks](crate::Connection::spawn) go on.
 pub struct Stream {
     stream: Either<Socket, TlsStream<Socket>>,
     /// Whether the reader was told that there is nothing.
@@ -50,15 +53,20 @@ impl Stream {
         }
     }
 
-    /// The stream for lapin, and another handle on its socket.
-    pub(crate) fn for_lapin(mut self) -> io::Result<(Self, std::net::TcpStream)> {
+    /// The stream for lapin, another handle on its socket, and the thread that will read it if that runs tasks.
+    pub(crate) fn for_lapin(mut self) -> io::Result<(Self, std::net::TcpStream, Option<Arc<IoThread>>)> {
         let socket = socket(&mut self.stream);
         let handle = socket.second_handle()?;
         socket.wait_where_read()?;
-        Ok((self, handle))
+        let thread = match socket {
+            Socket::ByReader(waiting) => Some(waiting.tasks.thread.clone()),
+            Socket::ByRuntime(_) => None,
+        };
+        Ok((self, handle, thread))
     }
 
-    /// Reads. Where the reader waits, it waits first if nothing else is left to do, and wakes who got an answer.
+    /// Reads. Where the reader waits, it first wakes who got an answer, runs the tasks that can go on, and waits if
+    /// nothing else is left to do.
     fn read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Socket::ByReader(waiting) = socket(&mut self.stream) else {
             return Pin::new(&mut self.stream).poll_read(context, buffer);
@@ -70,8 +78,10 @@ impl Stream {
             self.reads = 0;
         }
         wake_ups::release(answered);
+        let have_run = waiting.tasks.run();
         if is_told {
-            waiting.wait()?;
+            // What tasks gave to lapin is to be written first.
+            waiting.wait(have_run.then_some(Duration::ZERO))?;
         }
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() {

@@ -58,7 +58,8 @@ impl<F: FnMut(Settlement, u64)> Writes<F> {
         Self { channel, ack_every, untold: None, under_way: VecDeque::new(), written }
     }
 
-    /// Starts to settle a delivery, the next one after the last; waits only while too many are under way.
+    /// Starts to settle a delivery, the next one after the last. Waits only while too many are under way, or if the
+    /// thread has been at work for long.
     pub(crate) async fn start(&mut self, delivery_tag: u64, settlement: Settlement) -> Result<()> {
         if settlement == Settlement::Ack && self.ack_every > 1 {
             let deliveries = self.untold.map_or(0, |(_, deliveries)| deliveries) + 1;
@@ -70,7 +71,9 @@ impl<F: FnMut(Settlement, u64)> Writes<F> {
             self.write(delivery_tag, settlement, 1)?;
         }
         self.collect()?;
-        while self.under_way.len() > MOST {
+        // A handler that keeps the thread must not keep the acknowledgements of earlier messages.
+        let most = if wake_sleepers_at_work() { 0 } else { MOST };
+        while self.under_way.len() > most {
             self.next().await?;
         }
         Ok(())
@@ -129,10 +132,7 @@ impl<F: FnMut(Settlement, u64)> Writes<F> {
             }
         });
         // lapin takes it at the first poll, and need not wake anybody for it.
-        let polled = done.as_mut().now_or_never();
-        // A handler that keeps the thread must not keep the acknowledgements of earlier messages.
-        wake_sleepers_at_work();
-        match polled {
+        match done.as_mut().now_or_never() {
             Some(result) => self.note(settlement, deliveries, Ok(result)),
             None => {
                 let end = Instant::now() + CALL_DEADLINE;

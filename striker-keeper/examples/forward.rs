@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         // begin forward
         let publisher = Arc::new(Publisher::new(&outgoing, 1));
         let consumer = Consumer::new("forward", queue).with_prefetch(10).with_topology(topology);
-        let forward = consumer.run(&incoming, |_worker, delivery| send_on(publisher.clone(), delivery));
+        let forward = consumer.run(&incoming, move |_worker, delivery| send_on(publisher.clone(), delivery));
         // end forward
         forward.await?;
         Ok(())

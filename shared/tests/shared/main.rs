@@ -10,5 +10,6 @@ mod own_broker {
 mod publisher;
 mod sessions;
 mod support;
+mod tasks;
 mod topology;
 mod waiting;

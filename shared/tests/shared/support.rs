@@ -10,6 +10,7 @@ use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOpti
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Consumer};
 use shared::{Connection, ConnectionArgs, Deadline, Shutdown, confirmed};
+use tokio::runtime::Builder;
 
 /// No step of a test may take longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -28,6 +29,12 @@ pub(crate) fn in_the_end<F: Future>(work: F) -> impl Future<Output = F::Output> 
     let caller = std::panic::Location::caller();
     let work = tokio::time::timeout(6 * LIMIT, work);
     async move { work.await.unwrap_or_else(|_| panic!("{caller}: it does not end")) }
+}
+
+/// Runs a test on tokio's usual runtime, and then as the programs run.
+pub(crate) fn on_both_runtimes(test: impl AsyncFn() -> Result<()>) -> Result<()> {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(test())?;
+    shared::runtime()?.block_on(test())
 }
 
 /// Asks again until `holds` is true.

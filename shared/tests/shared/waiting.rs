@@ -1,6 +1,6 @@
 //! On [`shared::runtime`] lapin's thread waits for the socket itself. What is given to it meanwhile must not wait.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -150,8 +150,9 @@ fn a_task_that_never_rests_keeps_no_message_back() -> Result<()> {
 #[test]
 fn acknowledgements_leave_while_the_next_handler_keeps_the_thread() -> Result<()> {
     let vhost = broker::node().vhost()?;
-    let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
-    let seen = Mutex::new(Vec::new());
+    let relay = Arc::new(Relay::start(("127.0.0.1", broker::node().port()))?);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let notes = seen.clone();
     run(async {
         let shutdown = Shutdown::new();
         let connection = Connection::open(&args_through(&relay, &vhost), "at work", &shutdown).await?;
@@ -162,14 +163,15 @@ fn acknowledgements_leave_while_the_next_handler_keeps_the_thread() -> Result<()
             assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
         }
         let consumer = Consumer::new("at work", "q").with_topology(queue()).with_prefetch(10);
-        let handler = |_, delivery: lapin::message::Delivery| {
-            let mut seen = seen.lock().expect("no handler panics");
+        let stop = shutdown.clone();
+        let handler = move |_, delivery: lapin::message::Delivery| {
+            let mut seen = notes.lock().expect("no handler panics");
             seen.push(delivery.data[0]);
             // Hard work, without an await.
             thread::sleep(Duration::from_millis(200));
             match (delivery.data[0], times(&seen, 2)) {
                 (2, 1) => relay.cut(),
-                (3, 2) => shutdown.request(),
+                (3, 2) => stop.request(),
                 _ => {}
             }
             async { Verdict::Ack }
@@ -179,7 +181,7 @@ fn acknowledgements_leave_while_the_next_handler_keeps_the_thread() -> Result<()
         Ok(())
     })?;
     // The first two were acknowledged long before the cut.
-    let seen = seen.into_inner()?;
+    let seen = seen.lock().expect("no handler panics");
     assert_eq!((times(&seen, 0), times(&seen, 1)), (1, 1), "{seen:?}");
     Ok(())
 }

@@ -62,8 +62,9 @@ async fn striker_keeper(trial: Trial) -> Result<Finding> {
         .collect();
     let caught = Arc::new((Mutex::new(Vec::new()), Notify::new()));
     let all = expected.len();
-    let handler = |_, delivery: Delivery| {
-        let caught = caught.clone();
+    let catching = caught.clone();
+    let handler = move |_, delivery: Delivery| {
+        let caught = catching.clone();
         async move {
             let mut bodies = caught.0.lock().unwrap_or_else(PoisonError::into_inner);
             bodies.push(String::from_utf8_lossy(&delivery.data).into_owned());

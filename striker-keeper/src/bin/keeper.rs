@@ -65,7 +65,9 @@ fn main() -> ExitCode {
             .with_prefetch(args.prefetch)
             .with_topology(topology);
         let catcher = Arc::new(Catcher::new(args.work, args.count, args.report, &shutdown));
-        let catch = consumer.run(&connection, |worker, delivery| catcher.clone().catch(worker, delivery));
+        let catching = catcher.clone();
+        let catch =
+            consumer.run(&connection, move |worker, delivery| catching.clone().catch(worker, delivery));
         let caught = || consumer.tally().received;
         let result = progress::during(args.report.progress(), "keeper", caught, catch).await;
         let tally = KeeperTally::new(consumer.tally(), &catcher.seen(), outages());

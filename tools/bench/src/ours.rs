@@ -43,7 +43,8 @@ pub(crate) async fn run(
     let connection = Connection::open(args, "bench-shared", &shutdown).await?;
     let run = Run { connection, shutdown: shutdown.clone(), workload, messages, queue: queue.to_owned() };
     let watch = Watch::start()?;
-    let (wrong, seen) = run.work().await?;
+    // As a program does to which each answer matters.
+    let (wrong, seen) = run.connection.clone().spawn(run.work()).await??;
     shutdown.close_connections().await;
     watch.stop(wrong, seen.as_ref())
 }
@@ -71,7 +72,8 @@ impl Run {
 
     async fn publish(&self, guarantee: Guarantee) -> Result<usize> {
         let publisher = guarantee.publisher(&self.connection);
-        let publish = self.connection.session(async |session| {
+        let mut sessions = self.connection.sessions();
+        let publish = sessions.run(async |session| {
             let mut wrong = 0;
             for first in (0..self.messages).step_by(HANDED_OVER) {
                 let numbers: Vec<_> = (first..self.messages.min(first + HANDED_OVER)).collect();
@@ -93,7 +95,7 @@ impl Run {
             }
             Ok(wrong)
         });
-        let wrong = publish.await?;
+        let wrong = publish.await?.context("the connection was lost")?;
         publisher.flush().await?;
         Ok(wrong)
     }
@@ -122,10 +124,9 @@ impl Run {
     async fn call_publisher(self) -> Result<usize> {
         let publisher = Arc::new(Publisher::new(&self.connection, CALLERS));
         let run = Arc::new(self);
-        let mut callers = JoinSet::new();
-        for caller in 0..CALLERS {
+        let call = |caller| {
             let (run, publisher) = (run.clone(), publisher.clone());
-            callers.spawn(async move {
+            run.connection.clone().spawn(async move {
                 let mut wrong = 0;
                 for number in (caller..run.messages).step_by(CALLERS) {
                     let (key, body) = (run.workload.key(&run.queue, number), body(number));
@@ -133,9 +134,14 @@ impl Run {
                     wrong += usize::from(run.is_wrong(number, &outcome));
                 }
                 wrong
-            });
+            })
+        };
+        let callers: Vec<_> = (0..CALLERS).map(call).collect();
+        let mut wrong = 0;
+        for caller in callers {
+            wrong += caller.await?;
         }
-        Ok(callers.join_all().await.into_iter().sum())
+        Ok(wrong)
     }
 
     async fn consume(self, with: impl FnOnce(Consumer) -> Consumer) -> Result<(usize, Option<Seen>)> {
@@ -153,21 +159,21 @@ impl Run {
     async fn call(self, callers: usize) -> Result<(usize, Option<Seen>)> {
         let client = Arc::new(RpcClient::new(&self.connection, &self.queue, ReplyTo::Queue));
         let messages = self.messages;
-        let mut tasks = JoinSet::new();
-        for caller in 0..callers {
+        let call = |caller| {
             let client = client.clone();
-            tasks.spawn(async move {
+            self.connection.spawn(async move {
                 let mut replies = Vec::new();
                 for number in (caller..messages).step_by(callers) {
                     replies.push((number, client.call(number as u64, PATIENCE).await?));
                 }
                 Ok::<_, rpc::CallError>(replies)
-            });
-        }
+            })
+        };
+        let callers: Vec<_> = (0..callers).map(call).collect();
         let mut seen = Seen::new(messages);
         let mut wrong = 0;
-        while let Some(replies) = tasks.join_next().await {
-            for (number, reply) in replies?? {
+        for caller in callers {
+            for (number, reply) in caller.await?? {
                 seen.note(Some(number));
                 wrong += usize::from(reply != number as u64);
             }
@@ -209,7 +215,8 @@ impl Run {
 }
 
 async fn catch(consumer: &Consumer, connection: &Connection, catcher: &Arc<Catcher>) -> Result<()> {
-    consumer.run(connection, |_, delivery| catcher.clone().catch(delivery)).await?;
+    let catcher = catcher.clone();
+    consumer.run(connection, move |_, delivery| catcher.clone().catch(delivery)).await?;
     ensure!(consumer.tally().unsettled() == 0, "{:?}", consumer.tally());
     Ok(())
 }

@@ -1,0 +1,208 @@
+//! Tasks of a connection: on lapin's thread while there is one, and never lost with it.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use harness::Relay;
+use lapin::BasicProperties;
+use shared::{
+    Connection, ConnectionArgs, Message, Outcome, Publisher, Queue, QueueType, Shutdown, State, Topology,
+};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::sleep;
+
+use crate::support::{args_through, on_both_runtimes, within};
+use crate::waiting::run;
+
+const LAPINS: &str = "lapin-io-loop";
+
+fn queue() -> Topology {
+    Topology { queues: vec![Queue::new("q", QueueType::Classic)], ..Topology::default() }
+}
+
+fn message(body: &[u8]) -> Message<'_> {
+    Message { exchange: "", routing_key: "q", mandatory: true, properties: BasicProperties::default(), body }
+}
+
+fn thread_name() -> String {
+    thread::current().name().unwrap_or_default().to_owned()
+}
+
+/// The name of the thread, once there was a timer to wait for.
+async fn thread_name_later() -> String {
+    sleep(Duration::from_millis(1)).await;
+    thread_name()
+}
+
+#[test]
+fn a_task_outlives_its_connection_and_is_on_the_next_ones_thread() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
+    run(async {
+        let shutdown = Shutdown::new();
+        let connection = Connection::open(&args_through(&relay, &vhost), "outlives", &shutdown).await?;
+        let (order, mut orders) = mpsc::channel(1);
+        let (name, mut names) = mpsc::channel(1);
+        let (outcome, mut outcomes) = mpsc::channel(1);
+        let publisher = Publisher::new(&connection, 1).with_topology(queue()).with_resends(u32::MAX);
+        let task = connection.spawn(async move {
+            let mut orders_done = 0;
+            while let Some(()) = orders.recv().await {
+                name.send(thread_name_later().await).await.expect("somebody listens");
+                outcome
+                    .send(publisher.publish(&message(b"by a task")).await)
+                    .await
+                    .expect("somebody listens");
+                orders_done += 1;
+            }
+            orders_done
+        });
+        let mut state = connection.state();
+        for generation in 1..4 {
+            within(
+                state.wait_for(|state| matches!(state, State::Up { generation: now } if *now >= generation)),
+            )
+            .await?;
+            order.send(()).await?;
+            assert_eq!(within(names.recv()).await.expect("the task is not over"), LAPINS);
+            let outcome = within(outcomes.recv()).await.expect("the task is not over");
+            assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
+
+            relay.refuse(true);
+            relay.cut();
+            within(state.wait_for(|state| !matches!(state, State::Up { .. }))).await?;
+            order.send(()).await?;
+            // It goes on without one, wherever that is.
+            within(names.recv()).await.expect("the task is not over");
+            relay.refuse(false);
+            let outcome = within(outcomes.recv()).await.expect("the task is not over");
+            assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
+        }
+        drop(order);
+        assert_eq!(within(task).await?, 6);
+        shutdown.close_connections().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_panic_is_the_tasks_own_and_the_connection_stays() -> Result<()> {
+    on_both_runtimes(async || {
+        let vhost = broker::node().vhost()?;
+        let shutdown = Shutdown::new();
+        let connection = Connection::open(&ConnectionArgs::for_url(vhost.url()), "panics", &shutdown).await?;
+        let task = connection.spawn(async {
+            thread_name_later().await;
+            panic!("as the test wants it");
+        });
+        let error = within(task).await.expect_err("it panicked");
+        assert!(error.is_panic(), "{error}");
+        let publisher = Publisher::new(&connection, 1).with_topology(queue());
+        let task = connection.spawn(async move { publisher.publish(&message(b"after it")).await });
+        let outcome = within(task).await?;
+        assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
+        assert!(matches!(*connection.state().borrow(), State::Up { generation: 1 }));
+        shutdown.close_connections().await;
+        Ok(())
+    })
+}
+
+/// Tells when it is dropped.
+struct Dropped(Arc<Notify>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+#[test]
+fn an_aborted_task_is_dropped() -> Result<()> {
+    on_both_runtimes(async || {
+        let vhost = broker::node().vhost()?;
+        let shutdown = Shutdown::new();
+        let connection =
+            Connection::open(&ConnectionArgs::for_url(vhost.url()), "aborted", &shutdown).await?;
+        let (started, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let task = connection.spawn({
+            let (started, dropped) = (started.clone(), Dropped(dropped.clone()));
+            async move {
+                thread_name_later().await;
+                started.notify_one();
+                std::future::pending::<()>().await;
+                drop(dropped);
+            }
+        });
+        within(started.notified()).await;
+        task.abort();
+        within(dropped.notified()).await;
+        assert!(within(task).await.expect_err("it was aborted").is_cancelled());
+        shutdown.close_connections().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn elsewhere_a_task_is_one_like_any_other() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        let connection =
+            Connection::open(&ConnectionArgs::for_url(vhost.url()), "elsewhere", &shutdown).await?;
+        assert_eq!(within(connection.spawn(thread_name_later())).await?, thread_name());
+        shutdown.close_connections().await;
+        Ok(())
+    })
+}
+
+/// A thread of lapin's that runs tasks wakes those of other connections.
+#[test]
+fn what_a_task_publishes_on_another_connection_leaves_at_once() -> Result<()> {
+    const MESSAGES: u32 = 100;
+    let vhost = broker::node().vhost()?;
+    run(async {
+        let (args, shutdown) = (ConnectionArgs::for_url(vhost.url()), Shutdown::new());
+        let here = Connection::open(&args, "here", &shutdown).await?;
+        let there = Connection::open(&args, "there", &shutdown).await?;
+        let publisher = Publisher::new(&there, 1).with_topology(queue());
+        let task = here.spawn(async move {
+            let start = Instant::now();
+            for _ in 0..MESSAGES {
+                let outcome = publisher.publish(&message(b"over there")).await;
+                assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
+            }
+            (thread_name(), start.elapsed())
+        });
+        let (name, time) = within(task).await?;
+        assert_eq!(name, LAPINS);
+        // One takes about a millisecond; where the other thread is not woken it was fifty.
+        assert!(time < MESSAGES * Duration::from_millis(15), "{time:?}");
+        shutdown.close_connections().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_task_that_never_rests_keeps_neither_reads_nor_writes_back() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    run(async {
+        let (args, shutdown) = (ConnectionArgs::for_url(vhost.url()), Shutdown::new());
+        let connection = Connection::open(&args, "restless", &shutdown).await?;
+        let restless = connection.spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
+        let publisher = Publisher::new(&connection, 1).with_topology(queue());
+        for _ in 0..5 {
+            let outcome = within(publisher.publish(&message(b"in between"))).await;
+            assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
+        }
+        restless.abort();
+        shutdown.close_connections().await;
+        Ok(())
+    })
+}
