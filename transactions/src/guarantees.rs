@@ -137,21 +137,9 @@ impl Guarantee {
         model: &TrialQueue,
         messages: usize,
     ) -> Result<Measured> {
-        let publisher = self.publisher(connection);
-        let mut abandoned: Vec<TrialQueue> = Vec::new();
-        let publish = connection.session(async |session| {
-            for queue in &abandoned {
-                queue.delete(&session.channel).await?;
-            }
-            // A new queue, because what a lost connection carried may still come to the old one.
-            let queue = model.another();
-            abandoned.push(queue.clone());
-            queue.declare(&session.channel).await?;
-            let mut ledger = Ledger::new(messages);
-            let time = self.fill(&session, &publisher, &queue, &mut ledger).await?;
-            Ok((queue, ledger, time))
-        });
-        let (queue, ledger, time) = publish.await?;
+        let trial = Trial { guarantee: self, connection: connection.clone(), model: model.clone(), messages };
+        // Where each confirm is waited for, a task of the connection saves two wake-ups for each.
+        let (queue, ledger, time) = connection.spawn(trial.run()).await.map_err(Error::own)??;
         let arrivals = arrivals::collect(connection, &queue).await?;
         connection.session(async |session| queue.delete(&session.channel).await).await?;
         ledger.compare(&arrivals).map_err(Error::own)?;
@@ -182,6 +170,47 @@ impl Guarantee {
             ledger.settle(number, fate(outcome));
         }
         Ok(time)
+    }
+}
+
+/// One way of publishing, tried.
+struct Trial {
+    guarantee: Guarantee,
+    connection: Connection,
+    model: TrialQueue,
+    messages: usize,
+}
+
+impl Trial {
+    /// Publishes to a queue: which, what is known of the messages, and how long it took.
+    async fn run(self) -> Result<(TrialQueue, Ledger, Duration)> {
+        let publisher = self.guarantee.publisher(&self.connection);
+        let mut abandoned = Vec::new();
+        let mut sessions = self.connection.sessions();
+        loop {
+            let attempt = sessions.run(|session| self.attempt(session, &publisher, &mut abandoned));
+            if let Some(done) = attempt.await? {
+                return Ok(done);
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        session: Session,
+        publisher: &Publisher,
+        abandoned: &mut Vec<TrialQueue>,
+    ) -> Result<(TrialQueue, Ledger, Duration)> {
+        for queue in &*abandoned {
+            queue.delete(&session.channel).await?;
+        }
+        // A new queue, because what a lost connection carried may still come to the old one.
+        let queue = self.model.another();
+        abandoned.push(queue.clone());
+        queue.declare(&session.channel).await?;
+        let mut ledger = Ledger::new(self.messages);
+        let time = self.guarantee.fill(&session, publisher, &queue, &mut ledger).await?;
+        Ok((queue, ledger, time))
     }
 }
 
