@@ -142,8 +142,8 @@ impl Consumer {
     /// [`Connection::spawn`]: what computes for long belongs into a `spawn_blocking` of tokio's.
     ///
     /// # Errors
-    /// [`Error::Usage`] for no workers, no prefetch, cumulative acknowledgements of several workers, or a name over AMQP's 255 bytes; otherwise as
-    /// [`Connection::session`].
+    /// [`Error::Usage`] for no workers, no prefetch, cumulative acknowledgements of several workers, or a name over
+    /// AMQP's 255 bytes; otherwise as [`Connection::session`].
     pub async fn run<H, F>(&self, connection: &Connection, handler: H) -> Result<()>
     where
         H: Fn(u16, Delivery) -> F + Send + Sync + 'static,
@@ -184,7 +184,7 @@ impl Consumer {
 
     async fn consume<H, F>(&self, session: Session, busy: &[Arc<Mutex<()>>], handler: &H) -> Result<()>
     where
-        H: Fn(u16, Delivery) -> F + Send + Sync + 'static,
+        H: Fn(u16, Delivery) -> F,
         F: Future<Output = Verdict> + Send + 'static,
     {
         let channel = &session.channel;
@@ -218,7 +218,7 @@ struct Worker<'w> {
 impl Worker<'_> {
     async fn work<H, F>(mut self, session: &Session, handler: &H) -> Result<()>
     where
-        H: Fn(u16, Delivery) -> F + Send + Sync + 'static,
+        H: Fn(u16, Delivery) -> F,
         F: Future<Output = Verdict> + Send + 'static,
     {
         let consumer_tag = self.consumer.tag();
@@ -252,7 +252,7 @@ impl Worker<'_> {
     /// connection is lost. An error is a panic.
     async fn handle<H, F>(&self, delivery: Delivery, handler: &H) -> Result<Verdict, Panicked>
     where
-        H: Fn(u16, Delivery) -> F + Send + Sync + 'static,
+        H: Fn(u16, Delivery) -> F,
         F: Future<Output = Verdict> + Send + 'static,
     {
         let busy = self.busy.clone().lock_owned().await;

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token, Waker};
@@ -40,9 +40,17 @@ impl Sleepers {
         SLEEPERS.set(self.clone());
     }
 
-    fn each(&self, mut keep: impl FnMut(&mut Vec<Weak<Sleeper>>)) {
+    fn add(&self, sleeper: &Arc<Sleeper>) {
+        self.lock().push(Arc::downgrade(sleeper));
+    }
+
+    fn wake(&self) {
+        self.lock().retain(|sleeper| sleeper.upgrade().inspect(|sleeper| sleeper.wake()).is_some());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Sleeper>>> {
         // A panic elsewhere cannot leave the list half changed.
-        keep(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,18 +91,14 @@ pub(crate) fn wake_sleepers_at_work() -> bool {
 /// Wakes lapin's threads, as far as they sleep.
 pub(crate) fn wake_sleepers() {
     LOOKED.set(Some(Instant::now()));
-    SLEEPERS.with_borrow(|sleepers| {
-        sleepers.each(|all| {
-            all.retain(|sleeper| sleeper.upgrade().inspect(|sleeper| sleeper.wake()).is_some());
-        });
-    });
+    SLEEPERS.with_borrow(Sleepers::wake);
 }
 
 impl Sleeper {
     /// One that this thread wakes out of a wait on `registry`, with an event of `token`.
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Arc<Self>> {
         let sleeper = Arc::new(Self { waker: Waker::new(registry, token)?, asleep: AtomicBool::new(false) });
-        Sleepers::here().each(|all| all.push(Arc::downgrade(&sleeper)));
+        Sleepers::here().add(&sleeper);
         Ok(sleeper)
     }
 

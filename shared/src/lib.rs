@@ -8,6 +8,7 @@
 //!   [`Endpoint`] the broker that they name.
 //! - [`Connection`] is made again whenever it is lost; its [`State`] can be watched.
 //! - [`Connection::session`] runs an async function on a fresh channel, and again after each loss.
+//! - [`Connection::spawn`] runs a task where the broker's answers arrive.
 //! - [`Publisher`] sends messages and tells what became of each.
 //! - [`Deadline`] gives each of lapin's calls a time limit and its error a name.
 //! - [`Error`] explains itself: [`Error::hint`] is the next command to type.
