@@ -138,8 +138,9 @@ impl Consumer {
     /// `handler` gets the worker's number, from 1, and the delivery. Unless it is done at once its future
     /// becomes a task of its own. One that panics costs the message an attempt, as [`Verdict::Retry`] does.
     ///
-    /// On a [`runtime`](crate::runtime) of `shared` it is called on lapin's thread, as by
-    /// [`Connection::spawn`]: what computes for long belongs into a `spawn_blocking` of tokio's.
+    /// On a [`runtime`](crate::runtime) of `shared` it is called on lapin's thread, and what it has to say at once
+    /// needs no other one. While it computes, lapin neither reads nor writes: what takes long belongs into a
+    /// `spawn_blocking` of tokio's.
     ///
     /// # Errors
     /// [`Error::Usage`] for no workers, no prefetch, cumulative acknowledgements of several workers, or a name over

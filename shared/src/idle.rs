@@ -21,7 +21,7 @@ thread_local! {
     static RUNTIME: Cell<Option<Id>> = const { Cell::new(None) };
     /// Those that this thread wakes.
     static SLEEPERS: RefCell<Sleepers> = RefCell::default();
-    /// When they were last looked at.
+    /// When they were last looked at, or this thread began to work.
     static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
@@ -35,13 +35,18 @@ impl Sleepers {
         SLEEPERS.with_borrow(Self::clone)
     }
 
-    /// From now on this thread, one of them, wakes the others as well.
+    /// This thread, one of them, is at work from now on, and wakes the others as well.
     pub(crate) fn adopt(&self) {
         SLEEPERS.set(self.clone());
+        LOOKED.set(Some(Instant::now()));
     }
 
     fn add(&self, sleeper: &Arc<Sleeper>) {
         self.lock().push(Arc::downgrade(sleeper));
+    }
+
+    fn are_there(&self) -> bool {
+        !self.lock().is_empty()
     }
 
     fn wake(&self) {
@@ -79,13 +84,14 @@ pub(crate) fn is_on_runtime() -> bool {
     RUNTIME.get() == Some(Handle::current().id())
 }
 
-/// Wakes lapin's threads if this one has been at work for long, which is the result, and goes on with it.
+/// Wakes lapin's threads if this one has been at work for long, which is the result, and goes on with it. Where no
+/// thread of lapin's waits by itself, it is never said to be.
 pub(crate) fn wake_sleepers_at_work() -> bool {
     let is_long = LOOKED.get().is_none_or(|looked| looked.elapsed() > AT_WORK);
     if is_long {
         wake_sleepers();
     }
-    is_long
+    is_long && SLEEPERS.with_borrow(Sleepers::are_there)
 }
 
 /// Wakes lapin's threads, as far as they sleep.

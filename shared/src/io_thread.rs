@@ -41,7 +41,7 @@ pub(crate) struct IoThread {
 }
 
 impl IoThread {
-    /// Goes on with `work` there. `None` if the thread ends first. Where this is dropped, so is the work, there.
+    /// Goes on with `work` there. `None` if the thread ends first. Once this is dropped, the work is not polled again.
     pub(crate) async fn run<T: Send + 'static>(self: &Arc<Self>, work: &Movable<T>) -> Option<T> {
         let work = Movable(work.0.clone());
         let (mut sender, result) = oneshot::channel();
@@ -52,9 +52,16 @@ impl IoThread {
                 result = AssertUnwindSafe(work.here()).catch_unwind() => drop(sender.send(result)),
             }
         };
+        // What is dropped may panic as well, and the thread is lapin's.
+        let task = AssertUnwindSafe(task).catch_unwind().map(drop);
         lock(&self.new).as_mut()?.push(task.boxed());
         self.wake_by_ref();
         result.await.ok().map(|result| result.unwrap_or_else(|panic| resume_unwind(panic)))
+    }
+
+    /// Whether there was a call, which is answered by that.
+    fn is_called(&self) -> bool {
+        self.called.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -64,7 +71,7 @@ impl Wake for IoThread {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.called.store(true, Ordering::Release);
+        self.called.swap(true, Ordering::AcqRel);
         self.sleeper.wake();
     }
 }
@@ -94,19 +101,26 @@ impl Tasks {
 
     /// Runs those that can go on, until they rest or have had their share. Whether there were any.
     pub(crate) fn run(&mut self) -> bool {
-        if !self.thread.called.swap(false, Ordering::AcqRel) {
+        let Self { thread, runtime, sleepers, waker, all } = self;
+        if !thread.is_called() {
             return false;
         }
-        self.thread.sleeper.is_up();
-        self.all.extend(lock(&self.thread.new).as_mut().map(mem::take).unwrap_or_default());
-        let Self { runtime, waker, all, .. } = self;
+        thread.sleeper.is_up();
+        sleepers.adopt();
+        let mut context = Context::from_waker(waker);
+        let mut poll = || {
+            all.extend(lock(&thread.new).as_mut().map(mem::take).unwrap_or_default());
+            while let Poll::Ready(Some(())) = Pin::new(&mut *all).poll_next(&mut context) {}
+        };
         // Within tokio they have its timers, and what it calls a budget.
         runtime.block_on(async {
-            let mut context = Context::from_waker(waker);
-            while let Poll::Ready(Some(())) = Pin::new(&mut *all).poll_next(&mut context) {}
+            poll();
+            // It calls itself after it has polled each of them once, which need not mean that one can go on.
+            if thread.is_called() {
+                poll();
+            }
         });
         // What they gave to other connections.
-        self.sleepers.adopt();
         wake_sleepers();
         true
     }
@@ -114,7 +128,9 @@ impl Tasks {
 
 impl Drop for Tasks {
     fn drop(&mut self) {
+        let _runtime = self.runtime.enter();
         let _not_begun = lock(&self.thread.new).take();
+        self.all.clear();
     }
 }
 

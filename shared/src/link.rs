@@ -195,9 +195,11 @@ impl Link {
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let Some(io_thread) = &self.io_thread else { return work.await };
-        match io_thread.run(&Movable::new(work)).await {
+        let work = Movable::new(work);
+        match io_thread.run(&work).await {
             Some(result) => result,
-            None => Err(Error::Lost(self.lost().await)),
+            // It may know better than the connection why that ended.
+            None => work.here().await,
         }
     }
 

@@ -53,6 +53,23 @@ async fn no_workers_or_no_prefetch_are_refused_before_the_broker_hears_of_it() -
 }
 
 #[test]
+fn a_topology_for_which_the_broker_closes_the_connection_is_told_at_once() -> Result<()> {
+    on_both_runtimes(async || {
+        let vhost = broker::node().vhost()?;
+        let shutdown = Shutdown::new();
+        let connection =
+            Connection::open(&ConnectionArgs::for_url(vhost.url()), "unknown kind", &shutdown).await?;
+        let kind = ExchangeKind::Custom("no such kind".into());
+        let topology = Topology { exchanges: vec![Exchange::new("x", kind)], ..with_dead_letters() };
+        let consumer = Consumer::new("casillas", "q").with_topology(topology);
+        let error = within(consumer.run(&connection, async |_, _| Verdict::Ack)).await.expect_err("503");
+        assert_eq!(error.code(), Some(503), "{error}");
+        shutdown.close_connections().await;
+        Ok(())
+    })
+}
+
+#[test]
 fn workers_share_a_channel_and_each_has_its_own_tag_and_prefetch() -> Result<()> {
     on_both_runtimes(async || {
         let vhost = broker::node().vhost()?;

@@ -8,7 +8,8 @@ use anyhow::Result;
 use harness::Relay;
 use lapin::BasicProperties;
 use shared::{
-    Connection, ConnectionArgs, Message, Outcome, Publisher, Queue, QueueType, Shutdown, State, Topology,
+    Connection, ConnectionArgs, Consumer, Message, Outcome, Publisher, Queue, QueueType, Shutdown, State,
+    Topology, Verdict,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
@@ -82,6 +83,34 @@ fn a_task_outlives_its_connection_and_is_on_the_next_ones_thread() -> Result<()>
         }
         drop(order);
         assert_eq!(within(task).await?, 6);
+        shutdown.close_connections().await;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_task_starts_others_and_a_consumer() -> Result<()> {
+    on_both_runtimes(async || {
+        let vhost = broker::node().vhost()?;
+        let shutdown = Shutdown::new();
+        let connection = Connection::open(&ConnectionArgs::for_url(vhost.url()), "nested", &shutdown).await?;
+        let (inner, stop) = (connection.clone(), shutdown.clone());
+        let outer = connection.spawn(async move {
+            let publisher = Publisher::new(&inner, 1).with_topology(queue());
+            let publish = async move { publisher.publish(&message(b"inside")).await };
+            let outcome = inner.spawn(publish).await?;
+            // Nothing else happens beside it.
+            let handler = move |_, _| {
+                stop.request();
+                async { Verdict::Ack }
+            };
+            let consumer = Consumer::new("inside", "q").with_topology(queue());
+            consumer.run(&inner, handler).await?;
+            anyhow::Ok((outcome, consumer.tally().acked))
+        });
+        let (outcome, acked) = within(outer).await??;
+        assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
+        assert_eq!(acked, 1);
         shutdown.close_connections().await;
         Ok(())
     })
