@@ -59,8 +59,8 @@ impl IoThread {
         result.await.ok().map(|result| result.unwrap_or_else(|panic| resume_unwind(panic)))
     }
 
-    /// Whether there was a call, which is answered by that.
-    fn is_called(&self) -> bool {
+    /// Whether there was a call, which is taken for answered.
+    fn take_call(&self) -> bool {
         self.called.swap(false, Ordering::AcqRel)
     }
 }
@@ -102,7 +102,7 @@ impl Tasks {
     /// Runs those that can go on, until they rest or have had their share. Whether there were any.
     pub(crate) fn run(&mut self) -> bool {
         let Self { thread, runtime, sleepers, waker, all } = self;
-        if !thread.is_called() {
+        if !thread.take_call() {
             return false;
         }
         thread.sleeper.is_up();
@@ -116,7 +116,7 @@ impl Tasks {
         runtime.block_on(async {
             poll();
             // It calls itself after it has polled each of them once, which need not mean that one can go on.
-            if thread.is_called() {
+            if thread.take_call() {
                 poll();
             }
         });

@@ -6,26 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use harness::Relay;
-use lapin::BasicProperties;
-use shared::{
-    Connection, ConnectionArgs, Consumer, Message, Outcome, Publisher, Queue, QueueType, Shutdown, State,
-    Topology, Verdict,
-};
+use shared::{Connection, ConnectionArgs, Consumer, Outcome, Publisher, Shutdown, State, Verdict};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 use crate::support::{args_through, on_both_runtimes, within};
-use crate::waiting::run;
+use crate::waiting::{message, queue, run};
 
 const LAPINS: &str = "lapin-io-loop";
-
-fn queue() -> Topology {
-    Topology { queues: vec![Queue::new("q", QueueType::Classic)], ..Topology::default() }
-}
-
-fn message(body: &[u8]) -> Message<'_> {
-    Message { exchange: "", routing_key: "q", mandatory: true, properties: BasicProperties::default(), body }
-}
 
 fn thread_name() -> String {
     thread::current().name().unwrap_or_default().to_owned()

@@ -26,11 +26,11 @@ pub(crate) fn run(test: impl Future<Output = Result<()>>) -> Result<()> {
     shared::runtime()?.block_on(async { in_the_end(test).await })
 }
 
-fn queue() -> Topology {
+pub(crate) fn queue() -> Topology {
     Topology { queues: vec![Queue::new("q", QueueType::Classic)], ..Topology::default() }
 }
 
-fn message(body: &[u8]) -> Message<'_> {
+pub(crate) fn message(body: &[u8]) -> Message<'_> {
     Message { exchange: "", routing_key: "q", mandatory: true, properties: BasicProperties::default(), body }
 }
 
