@@ -84,8 +84,8 @@ pub(crate) fn is_on_runtime() -> bool {
     RUNTIME.get() == Some(Handle::current().id())
 }
 
-/// Wakes lapin's threads if this one has been at work for long, which is the result, and goes on with it. Where no
-/// thread of lapin's waits by itself, it is never said to be.
+/// Wakes lapin's threads if this one has been at work for long, which is the result. Never where none waits for its
+/// socket itself.
 pub(crate) fn wake_sleepers_at_work() -> bool {
     let is_long = LOOKED.get().is_none_or(|looked| looked.elapsed() > AT_WORK);
     if is_long {
