@@ -151,9 +151,7 @@ impl Connection {
                 result = work.here() => return result,
             };
             let Ok(link) = link else { return work.here().await };
-            if let Some(thread) = &link.io_thread
-                && let Some(result) = thread.run(&work).await
-            {
+            if let Some(result) = link.on_io_thread(&work).await {
                 return result;
             }
             tokio::select! {

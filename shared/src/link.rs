@@ -32,7 +32,7 @@ pub(crate) struct Link {
     pub(crate) generation: u64,
     connection: lapin::Connection,
     /// `None` where it runs no tasks.
-    pub(crate) io_thread: Option<Arc<IoThread>>,
+    io_thread: Option<Arc<IoThread>>,
     socket: Socket,
     blocked: watch::Sender<Option<String>>,
     /// Why the broker last closed a channel, and when.
@@ -189,18 +189,9 @@ impl Link {
         }
     }
 
-    /// Runs `work` on lapin's thread, if that runs tasks.
-    pub(crate) async fn on_io_thread<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let Some(io_thread) = &self.io_thread else { return work.await };
-        let work = Movable::new(work);
-        match io_thread.run(&work).await {
-            Some(result) => result,
-            // It may know better than the connection why that ended.
-            None => work.here().await,
-        }
+    /// Goes on with `work` on lapin's thread. `None` if that runs no tasks, or ends first.
+    pub(crate) async fn on_io_thread<T: Send + 'static>(&self, work: &Movable<T>) -> Option<T> {
+        self.io_thread.as_ref()?.run(work).await
     }
 
     /// Opens a channel. A timeout costs the connection.

@@ -7,6 +7,7 @@ use lapin::ErrorKind;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::STABLE;
+use crate::io_thread::Movable;
 use crate::link::{GRACE, Link};
 use crate::retry::Backoff;
 use crate::wake_ups::together;
@@ -51,7 +52,15 @@ impl Sessions {
     {
         let link = self.connection.link().await?;
         let started = Instant::now();
-        let result = self.attempt(&link, |session| link.on_io_thread(body(session))).await;
+        let attempt = self.attempt(&link, async |session| {
+            let work = Movable::new(body(session));
+            match link.on_io_thread(&work).await {
+                Some(result) => result,
+                // It may know better than the connection why that ended.
+                None => work.here().await,
+            }
+        });
+        let result = attempt.await;
         self.try_again_after(result, &link, started).await
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep;
 
 use crate::support::{args_through, on_both_runtimes, within};
-use crate::waiting::{message, queue, run};
+use crate::waiting::{message, messages_pass_soon, never_resting, queue, run};
 
 const LAPINS: &str = "lapin-io-loop";
 
@@ -208,16 +208,8 @@ fn a_task_that_never_rests_keeps_neither_reads_nor_writes_back() -> Result<()> {
     run(async {
         let (args, shutdown) = (ConnectionArgs::for_url(vhost.url()), Shutdown::new());
         let connection = Connection::open(&args, "restless", &shutdown).await?;
-        let restless = connection.spawn(async {
-            loop {
-                tokio::task::yield_now().await;
-            }
-        });
-        let publisher = Publisher::new(&connection, 1).with_topology(queue());
-        for _ in 0..5 {
-            let outcome = within(publisher.publish(&message(b"in between"))).await;
-            assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
-        }
+        let restless = connection.spawn(never_resting());
+        messages_pass_soon(&connection).await?;
         restless.abort();
         shutdown.close_connections().await;
         Ok(())

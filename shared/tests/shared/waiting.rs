@@ -34,6 +34,22 @@ pub(crate) fn message(body: &[u8]) -> Message<'_> {
     Message { exchange: "", routing_key: "q", mandatory: true, properties: BasicProperties::default(), body }
 }
 
+pub(crate) async fn never_resting() {
+    loop {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Single messages, each confirmed before the next.
+pub(crate) async fn messages_pass_soon(connection: &Connection) -> Result<()> {
+    let publisher = Publisher::new(connection, 1).with_topology(queue());
+    for _ in 0..5 {
+        let outcome = timeout(SOON, publisher.publish(&message(b"in between"))).await?;
+        assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
+    }
+    Ok(())
+}
+
 /// More than lapin's buffers and the socket's hold, there and back.
 pub(crate) async fn a_large_message_passes(connection: &Connection) -> Result<()> {
     let body: Vec<u8> = (0..40 << 20_u32).map(|place| (place % 251) as u8).collect();
@@ -131,16 +147,8 @@ fn a_task_that_never_rests_keeps_no_message_back() -> Result<()> {
     run(async {
         let (args, shutdown) = (ConnectionArgs::for_url(vhost.url()), Shutdown::new());
         let connection = Connection::open(&args, "restless", &shutdown).await?;
-        let publisher = Publisher::new(&connection, 1).with_topology(queue());
-        let restless = tokio::spawn(async {
-            loop {
-                tokio::task::yield_now().await;
-            }
-        });
-        for _ in 0..5 {
-            let outcome = timeout(SOON, publisher.publish(&message(b"in between"))).await?;
-            assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
-        }
+        let restless = tokio::spawn(never_resting());
+        messages_pass_soon(&connection).await?;
         restless.abort();
         shutdown.close_connections().await;
         Ok(())
