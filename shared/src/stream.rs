@@ -95,6 +95,13 @@ impl Stream {
     }
 }
 
+/// lapin's thread is done then. Nobody is forgotten.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        wake_ups::release_all();
+    }
+}
+
 fn socket(stream: &mut Either<Socket, TlsStream<Socket>>) -> &mut Socket {
     match stream {
         Either::Left(socket) => socket,

@@ -24,13 +24,6 @@ struct Held {
     patient: Vec<Waker>,
 }
 
-/// Nobody is forgotten when the thread ends.
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.due.drain(..).chain(self.patient.drain(..)).for_each(Waker::wake);
-    }
-}
-
 /// Wakes those that were held back on this thread, which is lapin's, and holds back whomever it wakes from now on.
 /// `answered`: the broker has sent something since the last time.
 pub(crate) fn release(answered: bool) {
@@ -41,6 +34,14 @@ pub(crate) fn release(answered: bool) {
     });
     due.into_iter().chain(patient).for_each(Waker::wake);
     HELD.with_borrow_mut(|held| held.is_holding = true);
+}
+
+/// Wakes whoever is held back on this thread, which is done, and holds back nobody from now on.
+///
+/// Not left to the end of the thread: a waker may need what the thread has for itself, and that is gone by then.
+pub(crate) fn release_all() {
+    let held = HELD.take();
+    held.due.into_iter().chain(held.patient).for_each(Waker::wake);
 }
 
 /// The waker of a task, for threads that hold wake-ups back. On others it wakes at once.
@@ -179,17 +180,19 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_held_back_when_the_thread_ends_is_woken() {
+    fn whoever_is_held_back_when_the_thread_is_done_is_woken() {
         let (count, patient) = (Arc::<Count>::default(), Arc::<Count>::default());
         let (waker, patient_waker) =
             (waker(&count, together(own_waker())), waker(&patient, patiently(own_waker())));
         let at_work = || {
             release(false);
-            waker.wake();
+            waker.wake_by_ref();
             patient_waker.wake();
+            release_all();
+            waker.wake();
         };
         thread::spawn(at_work).join().unwrap();
-        assert_eq!((count.now(), patient.now()), (1, 1));
+        assert_eq!((count.now(), patient.now()), (2, 1));
     }
 
     #[test]
