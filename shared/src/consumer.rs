@@ -1,9 +1,7 @@
 //! A consumer of several workers that comes back with its connection.
 
-use std::fmt;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_lite::future::poll_once;
 use futures_util::FutureExt;
@@ -15,6 +13,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Mutex;
 use tokio::task::consume_budget;
 
+use crate::lock::lock;
 use crate::writes::{Settlement, Writes};
 use crate::{Connection, Deadline, Error, Result, Session, Topology};
 
@@ -42,18 +41,7 @@ pub struct Consumer {
     prefetch: u16,
     ack_every: u16,
     topology: Topology,
-    counts: Arc<Counts>,
-}
-
-/// What the workers count together.
-#[derive(Debug, Default)]
-struct Counts {
-    received: AtomicU64,
-    redelivered: AtomicU64,
-    acked: AtomicU64,
-    requeued: AtomicU64,
-    rejected: AtomicU64,
-    panicked: AtomicU64,
+    tally: Arc<std::sync::Mutex<Tally>>,
 }
 
 /// What a consumer has done so far, in messages.
@@ -80,6 +68,19 @@ impl Tally {
     pub fn unsettled(&self) -> u64 {
         self.received - self.acked - self.requeued - self.rejected
     }
+
+    fn note_received(&mut self, redelivered: bool) {
+        self.received += 1;
+        self.redelivered += u64::from(redelivered);
+    }
+
+    pub(crate) fn note_settled(&mut self, settlement: Settlement, deliveries: u64) {
+        *match settlement {
+            Settlement::Ack => &mut self.acked,
+            Settlement::Requeue => &mut self.requeued,
+            Settlement::Reject => &mut self.rejected,
+        } += deliveries;
+    }
 }
 
 impl Consumer {
@@ -94,7 +95,7 @@ impl Consumer {
             prefetch: 1,
             ack_every: 1,
             topology: Topology::default(),
-            counts: Arc::default(),
+            tally: Arc::default(),
         }
     }
 
@@ -130,7 +131,7 @@ impl Consumer {
     /// What it has done so far. Clones count together.
     #[must_use]
     pub fn tally(&self) -> Tally {
-        self.counts.tally()
+        *lock(&self.tally)
     }
 
     /// Consumes until the program is asked to stop; what the broker had sent until then is handled first.
@@ -224,21 +225,19 @@ impl Worker<'_> {
     {
         let consumer_tag = self.consumer.tag();
         let running = Running::announce(consumer_tag.to_string());
-        let counts = &self.owner.counts;
-        let mut writes = Writes::new(&session.channel, self.owner.ack_every, |settlement, deliveries| {
-            counts.settled(settlement, deliveries);
-        });
+        let tally = &self.owner.tally;
+        let mut writes = Writes::new(&session.channel, self.owner.ack_every, tally);
         while let Some(delivery) = writes.during(session.next(&mut self.consumer)).await?? {
-            counts.received(&delivery);
             let (tag, redelivered) = (delivery.delivery_tag, delivery.redelivered);
+            lock(tally).note_received(redelivered);
             let verdict = self.handle(delivery, handler);
             let settlement = match writes.during(session.cancelling(&consumer_tag, verdict)).await?? {
                 Ok(Verdict::Ack) => Settlement::Ack,
                 Ok(Verdict::Reject) => Settlement::Reject,
                 Ok(Verdict::Retry) => once_more(redelivered),
                 Err(Panicked) => {
-                    counts.panicked.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!("{running}: the handler panicked; {}", after_panic(redelivered));
+                    lock(tally).panicked += 1;
+                    tracing::error!("{}: the handler panicked; {}", running.0, after_panic(redelivered));
                     once_more(redelivered)
                 }
             };
@@ -257,7 +256,8 @@ impl Worker<'_> {
         F: Future<Output = Verdict> + Send + 'static,
     {
         let busy = self.busy.clone().lock_owned().await;
-        let work = handler(self.number, delivery);
+        let work = catch_unwind(AssertUnwindSafe(|| handler(self.number, delivery)));
+        let work = work.map_err(|_| Panicked)?;
         let work = async move {
             let _busy = busy;
             work.await
@@ -295,43 +295,8 @@ impl Running {
     }
 }
 
-impl fmt::Display for Running {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl Drop for Running {
     fn drop(&mut self) {
-        tracing::info!("{self}: stopped consuming");
-    }
-}
-
-impl Counts {
-    fn received(&self, delivery: &Delivery) {
-        self.received.fetch_add(1, Ordering::Relaxed);
-        self.redelivered.fetch_add(delivery.redelivered.into(), Ordering::Relaxed);
-    }
-
-    fn settled(&self, settlement: Settlement, deliveries: u64) {
-        let count = match settlement {
-            Settlement::Ack => &self.acked,
-            Settlement::Requeue => &self.requeued,
-            Settlement::Reject => &self.rejected,
-        };
-        count.fetch_add(deliveries, Ordering::Relaxed);
-    }
-
-    fn tally(&self) -> Tally {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Tally {
-            // Read last, so that what is settled was received.
-            acked: read(&self.acked),
-            requeued: read(&self.requeued),
-            rejected: read(&self.rejected),
-            panicked: read(&self.panicked),
-            redelivered: read(&self.redelivered),
-            received: read(&self.received),
-        }
+        tracing::info!("{}: stopped consuming", self.0);
     }
 }

@@ -25,6 +25,7 @@ mod explain;
 mod idle;
 mod io_thread;
 mod link;
+mod lock;
 mod log;
 mod message;
 mod message_id;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_lite::future::poll_once;
@@ -12,7 +13,8 @@ use lapin::options::{BasicAckOptions, BasicRejectOptions};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::idle::wake_sleepers_at_work;
-use crate::{CALL_DEADLINE, Error, Result};
+use crate::lock::lock;
+use crate::{CALL_DEADLINE, Error, Result, Tally};
 
 /// How many may be under way before the next one has to wait.
 const MOST: usize = 64;
@@ -22,7 +24,7 @@ const MOST: usize = 64;
 const LOOK_AFTER: Duration = Duration::from_millis(100);
 
 /// What is told to the broker about a delivery.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Settlement {
     Ack,
     Requeue,
@@ -39,7 +41,7 @@ struct Write {
 }
 
 /// The settlements of one consumer that lapin has not written to the socket yet.
-pub(crate) struct Writes<F> {
+pub(crate) struct Writes<'t> {
     channel: Channel,
     /// How many acknowledgements are told to the broker as one.
     ack_every: u64,
@@ -47,15 +49,15 @@ pub(crate) struct Writes<F> {
     untold: Option<(u64, u64)>,
     /// In the order in which lapin writes them.
     under_way: VecDeque<Write>,
-    written: F,
+    tally: &'t Mutex<Tally>,
 }
 
-impl<F: FnMut(Settlement, u64)> Writes<F> {
-    /// Settlements on `channel`, which the deliveries came on; `written` is told of each that has left, and
-    /// of how many deliveries it was about. With `ack_every` above 1 nobody else may settle on the channel.
-    pub(crate) fn new(channel: &Channel, ack_every: u16, written: F) -> Self {
+impl<'t> Writes<'t> {
+    /// Settlements on `channel`, which the deliveries came on; `tally` counts those that have left. With `ack_every`
+    /// above 1 nobody else may settle on the channel.
+    pub(crate) fn new(channel: &Channel, ack_every: u16, tally: &'t Mutex<Tally>) -> Self {
         let (channel, ack_every) = (channel.clone(), ack_every.into());
-        Self { channel, ack_every, untold: None, under_way: VecDeque::new(), written }
+        Self { channel, ack_every, untold: None, under_way: VecDeque::new(), tally }
     }
 
     /// Starts to settle a delivery, the next one after the last. Waits only while too many are under way, or if the
@@ -166,7 +168,7 @@ impl<F: FnMut(Settlement, u64)> Writes<F> {
 
     /// An error of the outer result is a timeout.
     fn note(
-        &mut self,
+        &self,
         settlement: Settlement,
         deliveries: u64,
         result: Result<lapin::Result<()>, ()>,
@@ -177,10 +179,12 @@ impl<F: FnMut(Settlement, u64)> Writes<F> {
             Settlement::Reject => "reject a message",
         };
         match result {
-            Ok(Ok(())) => (self.written)(settlement, deliveries),
-            Ok(Err(cause)) => return Err(Error::Refused { step, cause }),
-            Err(()) => return Err(Error::Timeout { step, after: CALL_DEADLINE }),
+            Ok(Ok(())) => {
+                lock(self.tally).note_settled(settlement, deliveries);
+                Ok(())
+            }
+            Ok(Err(cause)) => Err(Error::Refused { step, cause }),
+            Err(()) => Err(Error::Timeout { step, after: CALL_DEADLINE }),
         }
-        Ok(())
     }
 }
