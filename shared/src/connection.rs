@@ -10,11 +10,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::io_thread::Movable;
 use crate::link::{Link, dial};
-use crate::retry::Backoff;
+use crate::retry::{Backoff, STABLE};
 use crate::{ConnectionArgs, Endpoint, Error, Result, RetryPolicy, Session, Sessions, Shutdown, State};
-
-/// A connection or session that lasted this long was a success; failures are counted anew after it.
-pub(crate) const STABLE: Duration = Duration::from_secs(1);
 
 /// The least time for an attempt to connect, however little of `--wait` is left.
 const LEAST_DIAL: Duration = Duration::from_millis(100);

@@ -3,16 +3,16 @@
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures_lite::StreamExt;
 use lapin::{AsyncTcpStream, ConnectionProperties, Event};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, SetOnce, watch};
 use tokio::time::{Duration, Instant, interval, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::idle::wake_sleepers;
 use crate::io_thread::{IoThread, Movable};
+use crate::lock::lock;
 use crate::{Deadline, Endpoint, Error, Result, stream};
 
 /// lapin does not report every loss as an event, so its status is looked at this often as well, and its thread woken.
@@ -20,6 +20,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a call may still do once its connection is lost: time to return the real error.
 pub(crate) const GRACE: Duration = Duration::from_millis(250);
+
+/// How long after a change of its status lapin may tell why. Until it does the connection is not called lost.
+const WHY: Duration = Duration::from_millis(100);
 
 /// How old a refusal may be to explain why a channel is found closed.
 const RECENT: Duration = Duration::from_secs(2);
@@ -33,27 +36,27 @@ pub(crate) struct Link {
     connection: lapin::Connection,
     /// `None` where it runs no tasks.
     io_thread: Option<Arc<IoThread>>,
-    socket: Socket,
+    socket: SecondHandle,
     blocked: watch::Sender<Option<String>>,
     /// Why the broker last closed a channel, and when.
     refusal: watch::Sender<Option<(lapin::Error, Instant)>>,
     suspected: Notify,
-    lost: CancellationToken,
-    cause: OnceLock<Arc<Error>>,
+    /// Why it is lost, once it is.
+    lost: SetOnce<Arc<Error>>,
 }
 
 /// A second handle on the connection's TCP socket, the only way to end lapin's thread on a silent peer: that
 /// is what dropping it does.
-struct Socket(TcpStream);
+struct SecondHandle(TcpStream);
 
-impl Socket {
+impl SecondHandle {
     fn shut_down(&self) {
         // An error means that it is closed already.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
-impl Drop for Socket {
+impl Drop for SecondHandle {
     fn drop(&mut self) {
         self.shut_down();
     }
@@ -68,14 +71,14 @@ pub(crate) async fn dial(
 ) -> Result<Arc<Link>> {
     let dialling = async {
         let (stream, socket, io_thread) = endpoint.connect().await?.for_lapin()?;
-        let socket = Socket(socket);
+        let socket = SecondHandle(socket);
         // Asked for once, since lapin is not to connect again by itself.
         let stream = Mutex::new(Some(AsyncTcpStream::Plain(stream)));
         let connection = lapin::Connection::connector(
             endpoint.uri().clone(),
             stream::runtime(),
             async move |_, _| {
-                let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let stream = lock(&stream).take();
                 Ok(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?)
             },
             ConnectionProperties::default().with_connection_name(name.into()),
@@ -94,8 +97,7 @@ pub(crate) async fn dial(
         blocked: watch::Sender::new(None),
         refusal: watch::Sender::new(None),
         suspected: Notify::new(),
-        lost: CancellationToken::new(),
-        cause: OnceLock::new(),
+        lost: SetOnce::new(),
     }))
 }
 
@@ -106,9 +108,10 @@ impl Link {
         let mut events = pin!(self.connection.events_listener());
         let mut look = interval(LOOK_INTERVAL);
         let mut error = None;
-        while self.connection.status().connected() && !self.lost.is_cancelled() {
+        while self.connection.status().connected() && !self.is_lost() {
             wake_sleepers();
             tokio::select! {
+                biased;
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => {
                         self.blocked.send_replace(Some(reason.clone()));
@@ -126,20 +129,26 @@ impl Link {
                     _ => {}
                 },
                 () = self.suspected.notified() => {}
-                () = self.lost.cancelled() => {}
+                _ = self.lost() => {}
                 _ = look.tick() => {}
             }
         }
+        if error.is_none() && !self.is_lost() {
+            let told = events.find_map(|event| match event {
+                Event::Error(event) if !event.is_amqp_soft_error() => Some(event),
+                _ => None,
+            });
+            error = timeout(WHY, told).await.ok().flatten();
+        }
         let cause = error.unwrap_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted).into());
-        self.lose(Error::Ended(cause))
+        self.lose(Error::Ended(cause)).await
     }
 
     /// Declares the connection dead and ends its socket. The first cause stays.
-    pub(crate) fn lose(&self, cause: Error) -> Arc<Error> {
-        let cause = self.cause.get_or_init(|| Arc::new(cause)).clone();
-        self.lost.cancel();
+    pub(crate) async fn lose(&self, cause: Error) -> Arc<Error> {
+        let _known_before = self.lost.set(Arc::new(cause));
         self.socket.shut_down();
-        cause
+        self.lost().await
     }
 
     /// Asks for a look at the connection's status at once, after an error that may come from its loss.
@@ -148,14 +157,12 @@ impl Link {
     }
 
     pub(crate) fn is_lost(&self) -> bool {
-        self.lost.is_cancelled()
+        self.lost.initialized()
     }
 
     /// Resolves with the cause once the connection is lost.
     pub(crate) async fn lost(&self) -> Arc<Error> {
-        self.lost.cancelled().await;
-        // Always set before the token is cancelled.
-        self.cause.get().cloned().unwrap_or_else(|| Arc::new(Error::Stopped))
+        self.lost.wait().await.clone()
     }
 
     /// The reason for which the broker blocks publishing, if it does.
@@ -174,7 +181,7 @@ impl Link {
         let mut blocked = self.blocked.subscribe();
         tokio::select! {
             _ = blocked.wait_for(Option::is_none) => {}
-            () = self.lost.cancelled() => {}
+            _ = self.lost() => {}
         }
     }
 
@@ -199,7 +206,7 @@ impl Link {
         let channel = self.connection.create_channel().deadline("open a channel");
         match self.unless_lost(channel).await {
             Err(error @ Error::Timeout { .. }) if self.blocked().is_none() => {
-                Err(Error::Lost(self.lose(error)))
+                Err(Error::Lost(self.lose(error).await))
             }
             channel => channel,
         }
@@ -210,6 +217,6 @@ impl Link {
         if self.blocked().is_none() {
             let _ = timeout(CLOSE_DEADLINE, self.connection.close(200, "OK".into())).await;
         }
-        self.lose(Error::Stopped);
+        self.lose(Error::Stopped).await;
     }
 }

@@ -7,6 +7,9 @@ use rand::RngExt;
 /// The wait after the first failure.
 const FIRST_DELAY: Duration = Duration::from_millis(20);
 
+/// A connection or session that lasted this long was a success; failures are counted anew after it.
+pub(crate) const STABLE: Duration = Duration::from_secs(1);
+
 /// How often and how patiently something is tried again.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures_lite::StreamExt;
 use futures_lite::future::poll_once;
@@ -11,6 +11,7 @@ use lapin::options::BasicCancelOptions;
 use lapin::types::ShortString;
 use lapin::{Channel, Consumer};
 
+use crate::lock::lock;
 use crate::{Deadline, Error, Result, Shutdown};
 
 /// A fresh channel, and the way to consume on it until the program is asked to stop.
@@ -43,7 +44,7 @@ impl Session {
         match delivery {
             Some(Ok(delivery)) => Ok(Some(delivery)),
             Some(Err(cause)) => Err(Error::Refused { step: "receive", cause }),
-            None if self.cancelled().contains(&tag) => Ok(None),
+            None if lock(&self.cancelled).contains(&tag) => Ok(None),
             None => Err(Error::ConsumerCancelled { queue: consumer.queue().to_string() }),
         }
     }
@@ -57,22 +58,17 @@ impl Session {
         {
             return Ok(value);
         }
-        let cancelled = self.cancelled().contains(tag);
+        let cancelled = lock(&self.cancelled).contains(tag);
         tokio::select! {
             biased;
             () = self.shutdown.requested(), if !cancelled => {
-                self.cancelled().push(tag.clone());
+                lock(&self.cancelled).push(tag.clone());
                 let cancel = self.channel.basic_cancel(tag.clone(), BasicCancelOptions::default());
                 cancel.deadline("cancel the consumer").await?;
             }
             value = &mut work => return Ok(value),
         }
         Ok(work.await)
-    }
-
-    fn cancelled(&self) -> MutexGuard<'_, Vec<ShortString>> {
-        // A panic elsewhere cannot leave the list half changed.
-        self.cancelled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that everything this session needs is in place. From now on something that is missing or

@@ -6,11 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lapin::ErrorKind;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::connection::STABLE;
 use crate::io_thread::Movable;
 use crate::link::{GRACE, Link};
-use crate::retry::Backoff;
-use crate::wake_ups::together;
+use crate::retry::{Backoff, STABLE};
 use crate::{Connection, Error, Result, Session};
 
 /// The sessions of one purpose, from [`Connection::sessions`].
@@ -35,10 +33,7 @@ impl Sessions {
     where
         F: Future<Output = Result<T>>,
     {
-        let link = self.connection.link().await?;
-        let started = Instant::now();
-        let result = self.attempt(&link, body).await;
-        self.try_again_after(result, &link, started).await
+        self.run_with(|session, _| body(session)).await
     }
 
     /// The same, where `body` is a task on lapin's thread, if that runs tasks.
@@ -50,28 +45,26 @@ impl Sessions {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let link = self.connection.link().await?;
-        let started = Instant::now();
-        let attempt = self.attempt(&link, async |session| {
+        let attempt = self.run_with(|session, link| {
             let work = Movable::new(body(session));
-            match link.on_io_thread(&work).await {
-                Some(result) => result,
-                // It may know better than the connection why that ended.
-                None => work.here().await,
+            async move {
+                match link.on_io_thread(&work).await {
+                    Some(result) => result,
+                    // It may know better than the connection why that ended.
+                    None => work.here().await,
+                }
             }
         });
-        let result = attempt.await;
-        self.try_again_after(result, &link, started).await
+        attempt.await
     }
 
-    /// What an attempt came to. `None`, after a pause, if there is to be another one.
-    async fn try_again_after<T>(
-        &mut self,
-        result: Result<T>,
-        link: &Link,
-        started: Instant,
-    ) -> Result<Option<T>> {
-        let error = match result {
+    async fn run_with<T, F>(&mut self, body: impl FnOnce(Session, Arc<Link>) -> F) -> Result<Option<T>>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let link = self.connection.link().await?;
+        let started = Instant::now();
+        let error = match self.attempt(&link, body).await {
             Ok(value) => return Ok(Some(value)),
             Err(error) => error,
         };
@@ -86,7 +79,7 @@ impl Sessions {
         }
     }
 
-    async fn attempt<T, F>(&self, link: &Arc<Link>, body: impl FnOnce(Session) -> F) -> Result<T>
+    async fn attempt<T, F>(&self, link: &Arc<Link>, body: impl FnOnce(Session, Arc<Link>) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
@@ -95,10 +88,10 @@ impl Sessions {
             Err(error) => return Err(self.lost_or(error, link).await),
         };
         let session = Session::new(channel.clone(), self.connection.shutdown.clone(), self.ready.clone());
-        let result = match link.unless_lost(together(body(session))).await {
+        let result = match link.unless_lost(body(session, link.clone())).await {
             // lapin's calls hang when its thread or the peer does; a new connection cures both.
             Err(error @ Error::Timeout { .. }) if link.blocked().is_none() => {
-                Err(Error::Lost(link.lose(error)))
+                Err(Error::Lost(link.lose(error).await))
             }
             Err(error) => Err(self.lost_or(error, link).await),
             Ok(value) => Ok(value),

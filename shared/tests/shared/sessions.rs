@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{LIMIT, args_through, consume, eventually, publish, within};
+use crate::support::{LIMIT, args_through, consume, eventually, on_both_runtimes, publish, within};
 use anyhow::Result;
 use harness::{Direction, Relay};
 use lapin::options::{BasicAckOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
@@ -261,4 +261,49 @@ async fn closing_says_goodbye_to_the_broker() -> Result<()> {
     drop(connection);
     relay.wait_for_connections(0, LIMIT);
     Ok(())
+}
+
+/// Whoever waits for an answer then knows of the loss before the connection does, whose cause it is to be.
+#[test]
+fn the_brokers_words_are_the_cause_of_a_loss_that_a_call_sees_first() -> Result<()> {
+    on_both_runtimes(async || {
+        let vhost = broker::node().vhost()?;
+        let shutdown = Shutdown::new();
+        let args = ConnectionArgs::for_url(vhost.url());
+        let connection = Connection::open(&args, "calling", &shutdown).await?;
+        let calls = connection.session::<()>(async |session| {
+            loop {
+                declare(&session.channel, "q", QueueType::Classic).await?;
+            }
+        });
+        let mut state = connection.state();
+        let steps = async {
+            for generation in 1..=5 {
+                let is_next =
+                    |state: &State| matches!(state, State::Up { generation: now } if *now >= generation);
+                within(state.wait_for(is_next)).await?;
+                eventually("the calls", || Ok(vhost.queue("q")?.is_some())).await?;
+                let name = vhost.name().to_owned();
+                let close = tokio::task::spawn_blocking(move || {
+                    broker::node().rabbitmqctl(&[
+                        "close_all_connections",
+                        "--vhost",
+                        &name,
+                        "closed by a test",
+                    ])
+                });
+                let lost = state.wait_for(|state| matches!(state, State::Reconnecting { .. }));
+                let cause = within(lost).await?.to_string();
+                close.await??;
+                assert!(cause.contains("closed by a test"), "{cause}");
+            }
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            ended = calls => panic!("{ended:?}"),
+            steps = steps => steps?,
+        }
+        shutdown.close_connections().await;
+        Ok(())
+    })
 }
