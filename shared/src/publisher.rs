@@ -3,16 +3,16 @@
 use std::borrow::Cow;
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::link::Link;
+use crate::lock::lock;
 use crate::reserved::{InDoubt, Reserved};
 use crate::retry::Backoff;
-use crate::wake_ups::together;
 use crate::window::{Window, windows, write_unconfirmed};
 use crate::{
     CALL_DEADLINE, Connection, Deadline, Error, Message, Outcome, Result, RetryPolicy, State, Topology,
@@ -39,7 +39,8 @@ pub struct Publisher {
     resends: u32,
     topology: Topology,
     /// The generation in which the topology was last declared.
-    declared: tokio::sync::Mutex<u64>,
+    declared: AtomicU64,
+    declaring: tokio::sync::Mutex<()>,
     places: Semaphore,
     idle: Mutex<Vec<Arc<Reserved>>>,
     /// For messages that need no channel to themselves.
@@ -62,7 +63,8 @@ impl Publisher {
             window: WINDOW,
             resends: 0,
             topology: Topology::default(),
-            declared: tokio::sync::Mutex::default(),
+            declared: AtomicU64::new(0),
+            declaring: tokio::sync::Mutex::default(),
             places: Semaphore::new(channels.max(1)),
             idle: Mutex::default(),
             together: Kept::default(),
@@ -143,7 +145,8 @@ impl Publisher {
         let Ok(Ok(_place)) = timeout_at(end, self.places.acquire()).await else {
             return Outcome::NotSent(self.late("reserve a channel"));
         };
-        let reserved = match self.in_time(end, self.reserve_new(end, Reserved::confirming)).await {
+        let open = || async { Reserved::confirming(self.ready_link().await?).await };
+        let reserved = match self.retry(end, open).await {
             Ok(reserved) => Arc::new(reserved),
             Err(error) => return Outcome::NotSent(error),
         };
@@ -191,6 +194,9 @@ impl Publisher {
     /// the connection was lost: any part may be lost.
     pub async fn flush(&self) -> Result<()> {
         let Some(reserved) = self.unconfirmed.lock().await.take() else { return Ok(()) };
+        if reserved.link.is_lost() {
+            return Err(Error::Lost(reserved.link.lost().await));
+        }
         // A channel is read in order: what it is closed behind has been read.
         let closed = reserved.channel.close(200, "OK".into()).deadline_in(self.deadline, "end a channel");
         tokio::select! {
@@ -223,7 +229,7 @@ impl Publisher {
         let idle = self.ready_now().and_then(|link| self.take_idle(&link));
         let reserved = match idle {
             Some(reserved) => reserved,
-            None => match Box::pin(self.in_time(end, self.reserve(end))).await {
+            None => match Box::pin(self.reserve(end)).await {
                 Ok(reserved) => reserved,
                 Err(error) => return not_sent(&error),
             },
@@ -232,7 +238,7 @@ impl Publisher {
         if outcomes.iter().all(|outcome| outcome.unsettled().is_none()) {
             match is_refusing(&outcomes) {
                 true => reserved.close().await,
-                false => self.lock(&self.idle).push(reserved),
+                false => lock(&self.idle).push(reserved),
             }
         }
         outcomes
@@ -248,8 +254,11 @@ impl Publisher {
                     return vec![Outcome::NotSent(self.late("have its turn"))];
                 };
                 let outcomes = self.settle(&reserved, Window::among_others(messages), end).await;
-                if is_refusing(&outcomes) {
-                    self.together.lock().await.take_if(|kept| Arc::ptr_eq(kept, &reserved));
+                // Who has the lock is about to replace it.
+                if is_refusing(&outcomes)
+                    && let Ok(mut kept) = self.together.try_lock()
+                {
+                    kept.take_if(|kept| Arc::ptr_eq(kept, &reserved));
                 }
                 outcomes
             }
@@ -267,7 +276,7 @@ impl Publisher {
         let in_doubt = InDoubt::new(reserved);
         let late = tokio::select! {
             biased;
-            done = timeout_at(end, together(window.publish(&reserved.channel))) => {
+            done = timeout_at(end, window.publish(&reserved.channel)) => {
                 done.err().map(|_| self.late("get the broker's confirm"))
             }
             cause = reserved.link.lost() => Some(Error::Lost(cause)),
@@ -285,7 +294,7 @@ impl Publisher {
                 }
                 if error.code().is_some() {
                     // What was refused may be the exchange that was declared.
-                    *self.declared.lock().await = 0;
+                    self.declared.store(0, Ordering::Relaxed);
                 }
             }
         }
@@ -351,19 +360,17 @@ impl Publisher {
         outcomes.into_iter().zip(maybe_arrived).map(honest).collect()
     }
 
-    /// An idle channel of the present generation, or a new one.
+    /// An idle channel of the present generation, or a new one, before `end`.
     async fn reserve(&self, end: Instant) -> Result<Arc<Reserved>> {
-        loop {
-            let link = self.ready_link(end).await?;
-            if let Some(reserved) = self.take_idle(&link) {
-                return Ok(reserved);
-            }
-            match Reserved::confirming(link).await {
+        let reserve = || async {
+            let link = self.ready_link().await?;
+            match self.take_idle(&link) {
+                Some(reserved) => Ok(reserved),
                 // Where the broker allows no more channels, one may be idle next time.
-                Err(error) if is_worth_waiting(&error, end) => sleep(RESERVE_PAUSE).await,
-                reserved => return reserved.map(Arc::new),
+                None => Reserved::confirming(link).await.map(Arc::new),
             }
-        }
+        };
+        self.retry(end, reserve).await
     }
 
     /// The channel that is kept in `place`, or a new one that is kept from now on, before `end`.
@@ -379,8 +386,8 @@ impl Publisher {
         if let Some(reserved) = present {
             return Ok(reserved);
         }
-        let keep = async {
-            let link = self.ready_link(end).await?;
+        let keep = || async {
+            let link = self.ready_link().await?;
             let mut kept = place.lock().await;
             if let Some(kept) = kept.as_ref().filter(|kept| kept.link.generation == link.generation) {
                 if kept.is_usable() {
@@ -388,69 +395,64 @@ impl Publisher {
                 }
                 self.tell_replaced(kept);
             }
-            let reserved = Arc::new(self.reserve_new(end, open).await?);
+            let reserved = Arc::new(open(link).await?);
             *kept = Some(reserved.clone());
             Ok(reserved)
         };
-        Box::pin(self.in_time(end, keep)).await
+        Box::pin(self.retry(end, keep)).await
     }
 
-    /// A new channel, as soon as the connection gives one.
-    async fn reserve_new(
-        &self,
-        end: Instant,
-        open: impl AsyncFn(Arc<Link>) -> Result<Reserved>,
-    ) -> Result<Reserved> {
-        loop {
-            match open(self.ready_link(end).await?).await {
-                Err(error) if is_worth_waiting(&error, end) => sleep(RESERVE_PAUSE).await,
-                reserved => return reserved,
+    /// Tries a step on the way to a channel until it succeeds, or waiting cannot help, or there is no time left.
+    async fn retry<T, F>(&self, end: Instant, step: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let steps = async {
+            loop {
+                match step().await {
+                    // The last failure tells more than that it was late.
+                    Err(error) if error.is_transient(true) && Instant::now() + RESERVE_PAUSE < end => {
+                        sleep(RESERVE_PAUSE).await;
+                    }
+                    result => return result,
+                }
             }
-        }
+        };
+        timeout_at(end, steps).await.unwrap_or_else(|_| Err(self.late("reserve a channel")))
     }
 
     /// The present generation, if nothing has to be waited for. That is the rule, and the futures that could wait
     /// are large: it shows when they are made for nothing.
     fn ready_now(&self) -> Option<Arc<Link>> {
         let link = self.connection.present_link()?;
-        let is_declared = self.topology.is_empty()
-            || self.declared.try_lock().is_ok_and(|declared| *declared == link.generation);
+        let is_declared =
+            self.topology.is_empty() || self.declared.load(Ordering::Relaxed) == link.generation;
         (is_declared && link.blocked().is_none()).then_some(link)
     }
 
     /// The present generation, once the broker takes messages and has what it needs for them.
-    async fn ready_link(&self, end: Instant) -> Result<Arc<Link>> {
-        loop {
-            let link = self.connection.link().await?;
-            if link.blocked().is_some() {
-                tokio::select! {
-                    () = link.unblocked() => {}
-                    () = self.connection.shutdown.requested() => return Err(Error::Stopped),
-                }
-            }
-            match self.declare_once(&link).await {
-                Err(error) if is_worth_waiting(&error, end) => sleep(RESERVE_PAUSE).await,
-                declared => return declared.map(|()| link),
+    async fn ready_link(&self) -> Result<Arc<Link>> {
+        let link = self.connection.link().await?;
+        if link.blocked().is_some() {
+            tokio::select! {
+                () = link.unblocked() => {}
+                () = self.connection.shutdown.requested() => return Err(Error::Stopped),
             }
         }
-    }
-
-    async fn declare_once(&self, link: &Arc<Link>) -> Result<()> {
-        if self.topology.is_empty() {
-            return Ok(());
+        if !self.topology.is_empty() {
+            let _one_at_a_time = self.declaring.lock().await;
+            if self.declared.load(Ordering::Relaxed) != link.generation {
+                let setup = Reserved::open(link.clone()).await?;
+                link.unless_lost(self.topology.declare_on(&setup.channel)).await?;
+                setup.close().await;
+                self.declared.store(link.generation, Ordering::Relaxed);
+            }
         }
-        let mut declared = self.declared.lock().await;
-        if *declared != link.generation {
-            let setup = Reserved::open(link.clone()).await?;
-            link.unless_lost(self.topology.declare_on(&setup.channel)).await?;
-            setup.close().await;
-        }
-        *declared = link.generation;
-        Ok(())
+        Ok(link)
     }
 
     fn take_idle(&self, link: &Link) -> Option<Arc<Reserved>> {
-        let mut idle = self.lock(&self.idle);
+        let mut idle = lock(&self.idle);
         // What makes one useless, as a loss does, may have done so to others.
         if idle.last().is_some_and(|last| !last.is_usable_on(link)) {
             idle.retain(|reserved| {
@@ -475,10 +477,6 @@ impl Publisher {
         }
     }
 
-    async fn in_time<T>(&self, end: Instant, step: impl Future<Output = Result<T>>) -> Result<T> {
-        timeout_at(end, step).await.unwrap_or_else(|_| Err(self.late("reserve a channel")))
-    }
-
     /// Why `step` took too long, as far as the connection's state tells.
     fn late(&self, step: &'static str) -> Error {
         match &*self.connection.state().borrow() {
@@ -489,11 +487,6 @@ impl Publisher {
             },
             _ => Error::Timeout { step, after: self.deadline },
         }
-    }
-
-    fn lock<'a, T>(&self, list: &'a Mutex<T>) -> MutexGuard<'a, T> {
-        // A panic elsewhere cannot leave a list of channels half changed.
-        list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -506,11 +499,6 @@ fn is_refusing(outcomes: &[Outcome]) -> bool {
 /// The outcome of a window of one message.
 fn only(mut outcomes: Vec<Outcome>) -> Outcome {
     outcomes.pop().unwrap_or(Outcome::NotSent(Error::Stopped))
-}
-
-/// Whether a step may still succeed before `end`. Its last failure tells more than that it was late.
-fn is_worth_waiting(error: &Error, end: Instant) -> bool {
-    error.is_transient(true) && Instant::now() + RESERVE_PAUSE < end
 }
 
 /// Whether sending again may end better.

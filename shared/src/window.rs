@@ -8,10 +8,8 @@ use std::collections::{HashMap, HashSet};
 use futures_util::FutureExt;
 use lapin::message::BasicReturnMessage;
 use lapin::options::BasicPublishOptions;
-use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, ErrorKind, PublisherConfirm};
 
-use crate::wake_ups::patiently;
 use crate::{Error, Message, Outcome, Result};
 
 /// The most bytes of bodies in a window, unless a single message has more.
@@ -24,6 +22,13 @@ enum Fate {
     Acked,
     Nacked,
     Settled(Outcome),
+}
+
+impl Fate {
+    /// Whether an answer is missing.
+    fn is_open(&self) -> bool {
+        matches!(self, Self::NotWritten | Self::InDoubt | Self::Settled(Outcome::Unknown(_)))
+    }
 }
 
 /// The messages of one window and what is known about them. It outlives the future that works on it.
@@ -103,9 +108,9 @@ impl<'w, 'm> Window<'w, 'm> {
         }
         // lapin writes them in order: once the last one is written, all are.
         for (place, write) in writes.into_iter().rev() {
-            match patiently(write).await {
+            match write.await {
                 Ok(confirm) => self.confirms.push((place, confirm)),
-                Err(cause) => self.fates[place] = Fate::Settled(self.refused(cause)),
+                Err(cause) => self.fates[place] = Fate::Settled(self.not_written(cause)),
             }
         }
         self.confirms.reverse();
@@ -116,7 +121,7 @@ impl<'w, 'm> Window<'w, 'm> {
             Ok(Confirmation::Ack(returned)) => (Fate::Acked, returned),
             Ok(Confirmation::Nack(returned)) => (Fate::Nacked, returned),
             Ok(Confirmation::NotRequested) => (Fate::InDoubt, None),
-            Err(cause) => (Fate::Settled(self.refused(cause)), None),
+            Err(cause) => (Fate::Settled(self.not_confirmed(cause)), None),
         };
         self.fates[place] = fate;
         self.returned.extend(returned);
@@ -131,19 +136,24 @@ impl<'w, 'm> Window<'w, 'm> {
         }
     }
 
-    /// What an error says about one message.
-    fn refused(&self, cause: lapin::Error) -> Outcome {
-        let refused = |step| Error::Refused { step, cause: cause.clone() };
+    /// What an error in place of a write says about one message.
+    fn not_written(&self, cause: lapin::Error) -> Outcome {
         match cause.kind() {
-            // Found closed before anything was written.
+            // Found closed before all of it was written.
             ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
-                Outcome::NotSent(refused("publish a message"))
+                Outcome::NotSent(Error::Refused { step: "publish a message", cause })
             }
-            // The only message in flight is the one that the broker refused.
-            _ if cause.is_amqp_soft_error() && self.messages.len() == 1 && !self.among_others => {
-                Outcome::NotSent(refused("publish a message"))
-            }
-            _ => Outcome::Unknown(refused("get a confirm")),
+            _ => self.not_confirmed(cause),
+        }
+    }
+
+    /// What an error in place of a confirm says about one message.
+    fn not_confirmed(&self, cause: lapin::Error) -> Outcome {
+        // The only message in flight is the one that the broker refused.
+        if cause.is_amqp_soft_error() && self.messages.len() == 1 && !self.among_others {
+            Outcome::NotSent(Error::Refused { step: "publish a message", cause })
+        } else {
+            Outcome::Unknown(Error::Refused { step: "get a confirm", cause })
         }
     }
 
@@ -156,26 +166,27 @@ impl<'w, 'm> Window<'w, 'm> {
             _ => None,
         });
         let cause = late.or(missing).unwrap_or(Error::Stopped);
-        let open = |fate: &Fate| {
-            matches!(fate, Fate::NotWritten | Fate::InDoubt | Fate::Settled(Outcome::Unknown(_)))
+        let is_complete = !self.fates.iter().any(Fate::is_open);
+        let ids = self.returned.iter().filter_map(|returned| {
+            let id = returned.delivery.properties.message_id().as_ref()?;
+            Some((id, returned))
+        });
+        let by_id: HashMap<_, _> = ids.collect();
+        let return_of = |message: &Message<'_>| match self.messages {
+            [_alone] => self.returned.first(),
+            _ => by_id.get(message.id()?).copied(),
         };
-        let complete = !self.fates.iter().any(open);
-        let alone = self.messages.len() == 1;
-        let id = |returned: &BasicReturnMessage| returned.delivery.properties.message_id().clone();
-        let by_id: HashMap<Option<ShortString>, &BasicReturnMessage> =
-            self.returned.iter().map(|returned| (id(returned).filter(|_| !alone), returned)).collect();
-        let outcome = |(message, fate): (&Message<'_>, Fate)| {
-            let key = message.id().filter(|_| !alone).cloned();
-            match (fate, by_id.get(&key).filter(|_| message.mandatory)) {
-                (Fate::Settled(outcome), _) => outcome,
-                (Fate::NotWritten, _) => Outcome::NotSent(cause.clone()),
-                (Fate::Nacked, _) => Outcome::Nacked,
-                (_, Some(returned)) => Outcome::from(*returned),
+        let outcome = |(message, fate): (&Message<'_>, Fate)| match fate {
+            Fate::Settled(outcome) => outcome,
+            Fate::NotWritten => Outcome::NotSent(cause.clone()),
+            Fate::Nacked => Outcome::Nacked,
+            Fate::Acked | Fate::InDoubt => match return_of(message).filter(|_| message.mandatory) {
+                Some(returned) => Outcome::from(returned),
+                None if fate.is_open() => Outcome::Unknown(cause.clone()),
                 // Its return may still be waiting for another message's confirm.
-                (Fate::Acked, None) if message.mandatory && !complete => Outcome::Unknown(cause.clone()),
-                (Fate::Acked, None) => Outcome::Confirmed,
-                (Fate::InDoubt, None) => Outcome::Unknown(cause.clone()),
-            }
+                None if message.mandatory && !is_complete => Outcome::Unknown(cause.clone()),
+                None => Outcome::Confirmed,
+            },
         };
         self.messages.iter().zip(self.fates).map(outcome).collect()
     }
@@ -218,8 +229,9 @@ fn start_write<'c>(
 
 #[cfg(test)]
 mod tests {
+    use lapin::{BasicProperties, ConnectionState};
+
     use super::*;
-    use lapin::BasicProperties;
 
     fn message(id: &str, mandatory: bool, body: &'static [u8]) -> Message<'static> {
         let properties = BasicProperties::default().with_message_id(id.into());
@@ -257,6 +269,18 @@ mod tests {
             matches!(unwritten[..], [Outcome::Unknown(_), Outcome::NotSent(_), Outcome::NotSent(_)]),
             "{unwritten:?}"
         );
+    }
+
+    #[test]
+    fn a_connection_that_was_found_closed_says_something_only_about_what_was_not_written() {
+        let closed = || lapin::Error::from(ErrorKind::InvalidConnectionState(ConnectionState::Closed));
+        let messages = [message("1", false, b"")];
+        let unwritten = Window::new(&messages).not_written(closed());
+        assert!(matches!(unwritten, Outcome::NotSent(_)), "{unwritten:?}");
+        let mut written = Window { fates: vec![Fate::InDoubt], ..Window::new(&messages) };
+        written.note(0, Err(closed()));
+        let outcomes = written.outcomes(None);
+        assert!(matches!(outcomes[..], [Outcome::Unknown(_)]), "{outcomes:?}");
     }
 
     #[test]

@@ -174,6 +174,23 @@ async fn without_confirms_one_channel_serves_all_and_is_replaced_when_the_broker
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_confirms_a_loss_is_told_by_the_next_flush_and_by_no_other() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
+    let connection = Connection::open(&args_through(&relay, &vhost), "flush", &Shutdown::new()).await?;
+    queue_q().declare(&connection).await?;
+    let publisher = Publisher::new(&connection, 1);
+    publisher.publish_unconfirmed(&[to("k", false, b"goal")]).await?;
+    relay.cut();
+    within(connection.state().wait_for(|state| matches!(state, State::Up { generation: 2 }))).await?;
+    let flushed = publisher.flush().await;
+    assert!(matches!(flushed, Err(Error::Lost(_))), "{flushed:?}");
+    publisher.publish_unconfirmed(&[to("k", false, b"goal")]).await?;
+    publisher.flush().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exchange_that_was_deleted_is_declared_again() -> Result<()> {
     let vhost = broker::node().vhost()?;
     let connection = connect(&vhost, "deleted exchange").await?;
