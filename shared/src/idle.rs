@@ -1,17 +1,18 @@
 //! The program's thread, which wakes lapin's before it goes to sleep.
 //!
-//! A thread of lapin's that waits for its [socket](crate::socket) does not see what it is given to write. It is
+//! A [thread of lapin's](crate::io_thread) that waits for its socket does not see what it is given to write. It is
 //! woken for all of that at once, when the program's thread has nothing else to do, or another one of lapin's has
-//! run its [tasks](crate::io_thread); a thread that always has, and those that are neither, are seen after.
+//! run its tasks; a thread that always has, and those that are neither, are seen after.
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use mio::{Registry, Token, Waker};
 use tokio::runtime::{Builder, Handle, Id, Runtime};
+
+use crate::io_thread::IoThread;
+use crate::lock::lock;
 
 /// How long lapin's threads are left asleep while the program's is at work.
 const AT_WORK: Duration = Duration::from_millis(1);
@@ -25,9 +26,9 @@ thread_local! {
     static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// lapin's threads of one [`runtime`].
+/// lapin's threads of one [`runtime`], as far as they wait for their sockets.
 #[derive(Clone, Default)]
-pub(crate) struct Sleepers(Arc<Mutex<Vec<Weak<Sleeper>>>>);
+pub(crate) struct Sleepers(Arc<Mutex<Vec<Weak<IoThread>>>>);
 
 impl Sleepers {
     /// Those that this thread wakes.
@@ -35,35 +36,27 @@ impl Sleepers {
         SLEEPERS.with_borrow(Self::clone)
     }
 
-    /// This thread, one of them, is at work from now on, and wakes the others as well.
+    /// This thread is at work from now on, and wakes them when it is done.
     pub(crate) fn adopt(&self) {
-        SLEEPERS.set(self.clone());
+        SLEEPERS.with_borrow_mut(|here| {
+            if !Arc::ptr_eq(&here.0, &self.0) {
+                *here = self.clone();
+            }
+        });
         LOOKED.set(Some(Instant::now()));
     }
 
-    fn add(&self, sleeper: &Arc<Sleeper>) {
-        self.lock().push(Arc::downgrade(sleeper));
+    pub(crate) fn add(&self, thread: &Arc<IoThread>) {
+        lock(&self.0).push(Arc::downgrade(thread));
     }
 
     fn are_there(&self) -> bool {
-        !self.lock().is_empty()
+        !lock(&self.0).is_empty()
     }
 
     fn wake(&self) {
-        self.lock().retain(|sleeper| sleeper.upgrade().inspect(|sleeper| sleeper.wake()).is_some());
+        lock(&self.0).retain(|thread| thread.upgrade().inspect(|thread| thread.ring()).is_some());
     }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Sleeper>>> {
-        // A panic elsewhere cannot leave the list half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A thread of lapin's, when it waits for its socket.
-pub(crate) struct Sleeper {
-    waker: Waker,
-    /// Set before it looks a last time for something to write.
-    asleep: AtomicBool,
 }
 
 /// The runtime of [`run`](crate::run), for a program with a `main` of its own: tokio on this thread alone, on
@@ -74,7 +67,13 @@ pub(crate) struct Sleeper {
 /// # Errors
 /// What the operating system says.
 pub fn runtime() -> io::Result<Runtime> {
-    let runtime = Builder::new_current_thread().enable_all().on_thread_park(wake_sleepers).build()?;
+    let sleepers = Sleepers::here();
+    // Whichever thread it is that blocks on the runtime then.
+    let before_sleep = move || {
+        sleepers.adopt();
+        wake_sleepers();
+    };
+    let runtime = Builder::new_current_thread().enable_all().on_thread_park(before_sleep).build()?;
     RUNTIME.set(Some(runtime.handle().id()));
     Ok(runtime)
 }
@@ -84,8 +83,8 @@ pub(crate) fn is_on_runtime() -> bool {
     RUNTIME.get() == Some(Handle::current().id())
 }
 
-/// Wakes lapin's threads if this one has been at work for long, which is the result. Never where none waits for its
-/// socket itself.
+/// Wakes lapin's threads if this one has been at work for long, which is the result. Where none of them waits for its
+/// socket by itself, it is never long.
 pub(crate) fn wake_sleepers_at_work() -> bool {
     let is_long = LOOKED.get().is_none_or(|looked| looked.elapsed() > AT_WORK);
     if is_long {
@@ -98,29 +97,4 @@ pub(crate) fn wake_sleepers_at_work() -> bool {
 pub(crate) fn wake_sleepers() {
     LOOKED.set(Some(Instant::now()));
     SLEEPERS.with_borrow(Sleepers::wake);
-}
-
-impl Sleeper {
-    /// One that this thread wakes out of a wait on `registry`, with an event of `token`.
-    pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Arc<Self>> {
-        let sleeper = Arc::new(Self { waker: Waker::new(registry, token)?, asleep: AtomicBool::new(false) });
-        Sleepers::here().add(&sleeper);
-        Ok(sleeper)
-    }
-
-    /// To be called before the last look for something to do: what comes after it ends the sleep at once.
-    pub(crate) fn falls_asleep(&self) {
-        self.asleep.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_up(&self) {
-        self.asleep.store(false, Ordering::Release);
-    }
-
-    pub(crate) fn wake(&self) {
-        if self.asleep.swap(false, Ordering::AcqRel) {
-            // There is nothing to be done about an error; the next look is soon.
-            let _ = self.waker.wake();
-        }
-    }
 }

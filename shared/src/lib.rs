@@ -43,7 +43,6 @@ mod state;
 mod stream;
 mod tls;
 mod topology;
-mod wake_ups;
 mod window;
 mod words;
 mod writes;

@@ -5,9 +5,9 @@
 //! [`runtime`](crate::runtime) lapin's thread waits for the socket itself: see [`Stream`](crate::Stream).
 
 use std::io::{self, Read, Write};
+use std::mem;
 use std::net::Shutdown;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use mio::{Events, Interest, Token};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::idle::{Sleeper, is_on_runtime};
+use crate::idle::is_on_runtime;
 use crate::io_thread::Tasks;
 
 const SOCKET: Token = Token(0);
@@ -32,8 +32,9 @@ pub(crate) struct Waiting {
     stream: mio::net::TcpStream,
     poll: mio::Poll,
     events: Events,
-    pub(crate) sleeper: Arc<Sleeper>,
     pub(crate) tasks: Tasks,
+    /// Whether the reader was told that there is nothing.
+    is_told: bool,
     /// Whether there may be something to read.
     is_readable: bool,
     /// Whether the peer has said its last. The next wait might be for ever.
@@ -59,15 +60,15 @@ impl Socket {
             return Ok(());
         }
         let poll = mio::Poll::new()?;
-        let sleeper = Sleeper::new(poll.registry(), WAKER)?;
+        let tasks = Tasks::new(mio::Waker::new(poll.registry(), WAKER)?);
         let mut stream = mio::net::TcpStream::from_std(self.second_handle()?);
         poll.registry().register(&mut stream, SOCKET, Interest::READABLE | Interest::WRITABLE)?;
         *self = Self::ByReader(Box::new(Waiting {
             stream,
             poll,
             events: Events::with_capacity(2),
-            tasks: Tasks::new(sleeper.clone()),
-            sleeper,
+            tasks,
+            is_told: false,
             is_readable: true,
             is_ended: false,
             writer: None,
@@ -77,14 +78,30 @@ impl Socket {
 }
 
 impl Waiting {
-    /// Waits until there is something to read, or room to write, or the sleeper is woken, or until `limit`.
-    pub(crate) fn wait(&mut self, limit: Option<Duration>) -> io::Result<()> {
+    /// Runs the tasks that can go on. Waits if the reader comes back after it was told that there is nothing.
+    pub(crate) fn before_read(&mut self) -> io::Result<()> {
+        let have_run = self.tasks.run();
+        if mem::take(&mut self.is_told) {
+            // What tasks gave to lapin is to be written first.
+            self.wait(have_run.then_some(Duration::ZERO))?;
+        }
+        Ok(())
+    }
+
+    /// The reader is told so. It looks a last time for something to write before it comes back.
+    pub(crate) fn nothing_to_read(&mut self) {
+        self.tasks.thread.falls_asleep();
+        self.is_told = true;
+    }
+
+    /// Waits until there is something to read, or room to write, or the thread is woken, or until `limit`.
+    fn wait(&mut self, limit: Option<Duration>) -> io::Result<()> {
         if self.is_readable {
             return Ok(());
         }
         match self.poll.poll(&mut self.events, limit) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => self.sleeper.is_up(),
+            _ => self.tasks.thread.is_up(),
         }
         for event in self.events.iter().filter(|event| event.token() == SOCKET) {
             self.is_ended |= event.is_read_closed() || event.is_error();

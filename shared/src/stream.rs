@@ -1,7 +1,6 @@
 //! The socket to a broker: how it is opened, and how lapin gets it.
 
 use std::io;
-use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,35 +18,21 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConnection;
 use tokio_util::either::Either;
 
+use crate::Endpoint;
 use crate::io_thread::IoThread;
 use crate::socket::Socket;
-use crate::{Endpoint, wake_ups};
-
-/// How much may be read, in reads, before those are woken who wait for an answer and would wait longer.
-const READS: u8 = 16;
 
 /// A connection to a broker, without TLS or with it, with the traits that lapin reads and writes by.
 ///
 /// lapin's thread reads as long as there is something, then handles it, writes what is to be written, and reads
-/// again. Where it is to wait by itself, it does so here: when it has been told that there is nothing, and asks again.
-/// What lapin handled meanwhile lets [tasks](crate::Connection::spawn) go on.
-pub struct Stream {
-    stream: Either<Socket, TlsStream<Socket>>,
-    /// Whether the reader was told that there is nothing.
-    is_told: bool,
-    /// How often something was read since that was handled.
-    reads: u8,
-}
+/// again. Where it is to wait by itself, it does so before it reads.
+pub struct Stream(Either<Socket, TlsStream<Socket>>);
 
 impl Stream {
-    fn new(stream: Either<Socket, TlsStream<Socket>>) -> Self {
-        Self { stream, is_told: false, reads: 0 }
-    }
-
     /// What the TLS handshake came to: version, the broker's certificates. `None` without TLS.
     #[must_use]
     pub fn tls_session(&self) -> Option<&ClientConnection> {
-        match &self.stream {
+        match &self.0 {
             Either::Left(_) => None,
             Either::Right(tls) => Some(tls.get_ref().1),
         }
@@ -55,7 +40,7 @@ impl Stream {
 
     /// The stream for lapin, another handle on its socket, and the thread that will read it if that runs tasks.
     pub(crate) fn for_lapin(mut self) -> io::Result<(Self, std::net::TcpStream, Option<Arc<IoThread>>)> {
-        let socket = socket(&mut self.stream);
+        let socket = socket(&mut self.0);
         let handle = socket.second_handle()?;
         socket.wait_where_read()?;
         let thread = match socket {
@@ -65,40 +50,18 @@ impl Stream {
         Ok((self, handle, thread))
     }
 
-    /// Reads. Where the reader waits, it first wakes who got an answer, runs the tasks that can go on, and waits if
-    /// nothing else is left to do.
     fn read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Socket::ByReader(waiting) = socket(&mut self.stream) else {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        };
-        let sleeper = waiting.sleeper.clone();
-        let is_told = mem::take(&mut self.is_told);
-        let answered = self.reads > if is_told { 0 } else { READS };
-        if answered {
-            self.reads = 0;
+        if let Socket::ByReader(waiting) = socket(&mut self.0) {
+            waiting.before_read()?;
         }
-        wake_ups::release(answered);
-        let have_run = waiting.tasks.run();
-        if is_told {
-            // What tasks gave to lapin is to be written first.
-            waiting.wait(have_run.then_some(Duration::ZERO))?;
-        }
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if read.is_ready() {
-            self.reads += 1;
-        } else {
-            sleeper.falls_asleep();
-            self.is_told = true;
+        let read = Pin::new(&mut self.0).poll_read(context, buffer);
+        if read.is_pending()
+            && let Socket::ByReader(waiting) = socket(&mut self.0)
+        {
+            waiting.nothing_to_read();
             context.waker().wake_by_ref();
         }
         read
-    }
-}
-
-/// lapin's thread is done then. Nobody is forgotten.
-impl Drop for Stream {
-    fn drop(&mut self) {
-        wake_ups::release_all();
     }
 }
 
@@ -125,7 +88,7 @@ impl Endpoint {
             Some(tls) => Either::Right(tls.handshake(self.host(), socket).await?),
             None => Either::Left(socket),
         };
-        Ok(Stream::new(stream))
+        Ok(Stream(stream))
     }
 }
 
@@ -143,15 +106,15 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        Pin::new(&mut self.get_mut().0).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        Pin::new(&mut self.get_mut().0).poll_flush(context)
     }
 
     fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.get_mut().stream).poll_shutdown(context) {
+        match Pin::new(&mut self.get_mut().0).poll_shutdown(context) {
             // TLS would say good-bye. A peer that takes nothing is not waited for.
             Poll::Pending => Poll::Ready(Ok(())),
             closed => closed,
@@ -190,6 +153,6 @@ impl Reactor for Sockets {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        TcpStream::connect(address).map_ok(|stream| Stream::new(Either::Left(Socket::ByRuntime(stream))))
+        TcpStream::connect(address).map_ok(|stream| Stream(Either::Left(Socket::ByRuntime(stream))))
     }
 }

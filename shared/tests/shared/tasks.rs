@@ -8,6 +8,7 @@ use anyhow::Result;
 use harness::Relay;
 use shared::{Connection, ConnectionArgs, Consumer, Outcome, Publisher, Shutdown, State, Verdict};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::consume_budget;
 use tokio::time::sleep;
 
 use crate::support::{args_through, on_both_runtimes, within};
@@ -211,6 +212,27 @@ fn a_task_that_never_rests_keeps_neither_reads_nor_writes_back() -> Result<()> {
         let restless = connection.spawn(never_resting());
         messages_pass_soon(&connection).await?;
         restless.abort();
+        shutdown.close_connections().await;
+        Ok(())
+    })
+}
+
+/// tokio gives every task its share of what is there at once. Here many are polled as one.
+#[test]
+fn a_task_that_uses_up_its_share_leaves_the_others_theirs() -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    run(async {
+        let (args, shutdown) = (ConnectionArgs::for_url(vhost.url()), Shutdown::new());
+        let connection = Connection::open(&args, "greedy", &shutdown).await?;
+        let greedy = connection.spawn(async {
+            loop {
+                consume_budget().await;
+            }
+        });
+        let inner = connection.clone();
+        let modest = connection.spawn(async move { messages_pass_soon(&inner).await });
+        within(modest).await??;
+        greedy.abort();
         shutdown.close_connections().await;
         Ok(())
     })
