@@ -77,6 +77,8 @@ impl Connection {
         let supervisor = Supervisor {
             hosts: endpoint.each().map(Arc::new).collect(),
             turn: 0,
+            refusals: 0,
+            generation: 0,
             endpoint,
             name: name.into(),
             wait,
@@ -205,6 +207,10 @@ struct Supervisor {
     hosts: Vec<Arc<Endpoint>>,
     /// Whose turn it is, or who has it.
     turn: usize,
+    /// How many of them in a row said no for good.
+    refusals: usize,
+    /// The last connection's; 0 before the first.
+    generation: u64,
     name: Arc<str>,
     wait: Duration,
     retry: RetryPolicy,
@@ -234,51 +240,27 @@ impl Supervisor {
 
     /// Dials and watches until there is no point in it any more; why.
     async fn keep_connected(&mut self) -> Error {
-        let mut generation = 0;
         let mut backoff = Backoff::new(self.retry);
         let mut failing_since = Instant::now();
-        let mut refusals = 0;
         loop {
-            let limit = match generation {
-                // What is left is shared out among the hosts whose turn has not come yet.
-                0 => {
-                    let left = self.wait.saturating_sub(failing_since.elapsed());
-                    (left / (self.hosts.len() - self.turn) as u32).max(LEAST_DIAL)
-                }
-                _ => Duration::MAX,
-            };
-            let limit = limit.min(self.endpoint.connect_deadline());
             let mut lasted = false;
-            let error = match dial(&self.hosts[self.turn], &self.name, generation + 1, limit).await {
+            let error = match self.dial_next(failing_since).await {
                 Ok(link) => {
-                    generation += 1;
-                    refusals = 0;
                     let since = Instant::now();
-                    self.announce(State::Up { generation });
-                    self.link.send_replace(Availability::Up(link.clone()));
-                    let cause = link.watch(|blocked| self.announce_blocked(generation, blocked)).await;
+                    let cause = self.watch(link).await;
                     // Only what came after the first connection counts as an attempt to have it back.
-                    lasted = generation == 1 || since.elapsed() >= STABLE;
+                    lasted = self.generation == 1 || since.elapsed() >= STABLE;
                     Error::Lost(cause)
                 }
-                Err(error) if error.is_transient(false) => {
-                    refusals = 0;
-                    error
-                }
                 // One node's certificate may have expired; what all of them refuse, they refuse for good.
-                Err(error) => {
-                    refusals += 1;
-                    if refusals == self.hosts.len() {
-                        return error;
-                    }
-                    error
-                }
+                Err(error) if self.refusals == self.hosts.len() => return error,
+                Err(error) => error,
             };
             self.turn = (self.turn + 1) % self.hosts.len();
             if lasted {
                 failing_since = Instant::now();
             }
-            let pause = match generation {
+            let pause = match self.generation {
                 // The first connection has a time limit instead of a number of attempts, and tries every host.
                 0 => backoff.failed_unless_over(self.turn == 0 && failing_since.elapsed() >= self.wait),
                 _ if lasted => Some(backoff.lost()),
@@ -293,7 +275,7 @@ impl Supervisor {
                 };
             };
             let attempt = backoff.failures() + 1;
-            let of = if generation == 0 { 0 } else { self.retry.attempts };
+            let of = if self.generation == 0 { 0 } else { self.retry.attempts };
             self.announce(State::Reconnecting { attempt, of, cause: Arc::new(error), next });
             self.link.send_replace(Availability::Waiting);
             tokio::select! {
@@ -301,6 +283,31 @@ impl Supervisor {
                 () = self.shutdown.requested() => return Error::Stopped,
             }
         }
+    }
+
+    /// Dials the host whose turn it is.
+    async fn dial_next(&mut self, failing_since: Instant) -> Result<Arc<Link>> {
+        let mut limit = self.endpoint.connect_deadline();
+        if self.generation == 0 {
+            // What is left is shared out among the hosts whose turn has not come yet.
+            let left = self.wait.saturating_sub(failing_since.elapsed());
+            limit = limit.min((left / (self.hosts.len() - self.turn) as u32).max(LEAST_DIAL));
+        }
+        let dialled = dial(&self.hosts[self.turn], &self.name, self.generation + 1, limit).await;
+        match &dialled {
+            Err(error) if !error.is_transient(false) => self.refusals += 1,
+            _ => self.refusals = 0,
+        }
+        dialled
+    }
+
+    /// Lets the connection be used until it is lost; why.
+    async fn watch(&mut self, link: Arc<Link>) -> Arc<Error> {
+        let generation = link.generation;
+        self.generation = generation;
+        self.announce(State::Up { generation });
+        self.link.send_replace(Availability::Up(link.clone()));
+        link.watch(|blocked| self.announce_blocked(generation, blocked)).await
     }
 
     fn announce_blocked(&self, generation: u64, blocked: Option<String>) {

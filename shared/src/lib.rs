@@ -14,6 +14,7 @@
 //! - [`Error`] explains itself: [`Error::hint`] is the next command to type.
 
 mod args;
+mod channels;
 mod command_line;
 mod configuration;
 mod connection;

@@ -2,24 +2,19 @@
 
 use std::borrow::Cow;
 use std::slice;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::channels::Channels;
 use crate::link::Link;
-use crate::lock::lock;
 use crate::reserved::{InDoubt, Reserved};
 use crate::retry::Backoff;
 use crate::window::{Window, windows, write_unconfirmed};
-use crate::{
-    CALL_DEADLINE, Connection, Deadline, Error, Message, Outcome, Result, RetryPolicy, State, Topology,
-};
-
-/// The pause before another try to reserve a channel, when the connection is up but gave none.
-const RESERVE_PAUSE: Duration = Duration::from_millis(50);
+use crate::{Connection, Deadline, Error, Message, Outcome, Result, RetryPolicy, Topology};
 
 /// How long confirms are waited for once the program is to stop: time is left for its own last words.
 const LAST_CONFIRMS: Duration = Duration::from_secs(2);
@@ -33,24 +28,13 @@ const WINDOW: usize = 1000;
 /// the outcome of each exact: lapin hands a returned message to whichever confirm comes next. Other single
 /// messages share a channel. Keep one publisher and share it.
 pub struct Publisher {
-    connection: Connection,
-    deadline: Duration,
+    channels: Channels,
+    /// For those that have a channel to themselves.
+    places: Semaphore,
     window: usize,
     resends: u32,
-    topology: Topology,
-    /// The generation in which the topology was last declared.
-    declared: AtomicU64,
-    declaring: tokio::sync::Mutex<()>,
-    places: Semaphore,
-    idle: Mutex<Vec<Arc<Reserved>>>,
-    /// For messages that need no channel to themselves.
-    together: Kept,
-    unconfirmed: Kept,
     resent: AtomicU64,
 }
-
-/// A place for a channel that many use at once.
-type Kept = tokio::sync::Mutex<Option<Arc<Reserved>>>;
 
 impl Publisher {
     /// At most `channels` mandatory messages or batches are in flight at once, at least 1, and about a
@@ -58,25 +42,19 @@ impl Publisher {
     #[must_use]
     pub fn new(connection: &Connection, channels: usize) -> Self {
         Self {
-            connection: connection.clone(),
-            deadline: CALL_DEADLINE,
+            channels: Channels::new(connection),
+            places: Semaphore::new(channels.max(1)),
             window: WINDOW,
             resends: 0,
-            topology: Topology::default(),
-            declared: AtomicU64::new(0),
-            declaring: tokio::sync::Mutex::default(),
-            places: Semaphore::new(channels.max(1)),
-            idle: Mutex::default(),
-            together: Kept::default(),
-            unconfirmed: Kept::default(),
             resent: AtomicU64::new(0),
         }
     }
 
     /// The same publisher with another limit for each message, or window of a batch, than [`CALL_DEADLINE`].
     #[must_use]
-    pub fn with_deadline(self, deadline: Duration) -> Self {
-        Self { deadline, ..self }
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.channels.deadline = deadline;
+        self
     }
 
     /// The same publisher with another number of messages in flight in a batch than 1000. At least 1.
@@ -88,8 +66,9 @@ impl Publisher {
     /// The same publisher, which declares `topology` before it publishes in each generation, and again once
     /// an exchange is missing.
     #[must_use]
-    pub fn with_topology(self, topology: Topology) -> Self {
-        Self { topology, ..self }
+    pub fn with_topology(mut self, topology: Topology) -> Self {
+        self.channels.topology = topology;
+        self
     }
 
     /// The same publisher, which sends a message again, up to `times` times, when it was not sent or its
@@ -141,13 +120,12 @@ impl Publisher {
     /// Publishes a message on a channel that is opened for it and closed after it: what publishing with
     /// confirms costs without reserved channels.
     pub async fn publish_on_new_channel(&self, message: &Message<'_>) -> Outcome {
-        let end = Instant::now() + self.deadline;
+        let end = Instant::now() + self.channels.deadline;
         let Ok(Ok(_place)) = timeout_at(end, self.places.acquire()).await else {
-            return Outcome::NotSent(self.late("reserve a channel"));
+            return Outcome::NotSent(self.channels.late("reserve a channel"));
         };
-        let open = || async { Reserved::confirming(self.ready_link().await?).await };
-        let reserved = match self.retry(end, open).await {
-            Ok(reserved) => Arc::new(reserved),
+        let reserved = match self.channels.open(end).await {
+            Ok(reserved) => reserved,
             Err(error) => return Outcome::NotSent(error),
         };
         let outcome = only(self.settle(&reserved, Window::new(slice::from_ref(message)), end).await);
@@ -165,12 +143,12 @@ impl Publisher {
     /// Why they, or some of them, did not leave in time.
     pub async fn publish_unconfirmed(&self, messages: &[Message<'_>]) -> Result<()> {
         for window in windows(messages, self.window) {
-            let end = Instant::now() + self.deadline;
-            let reserved = self.kept(end, &self.unconfirmed, Reserved::open).await?;
+            let end = Instant::now() + self.channels.deadline;
+            let reserved = self.channels.unconfirmed(end).await?;
             let written = tokio::select! {
                 biased;
                 written = timeout_at(end, write_unconfirmed(&reserved.channel, window)) => {
-                    written.unwrap_or_else(|_| Err(self.late("write a message")))
+                    written.unwrap_or_else(|_| Err(self.channels.late("write a message")))
                 }
                 cause = reserved.link.lost() => Err(Error::Lost(cause)),
             };
@@ -193,12 +171,13 @@ impl Publisher {
     /// [`Error::Timeout`], [`Error::Stopped`] when the program is to stop and the broker does not answer, or why
     /// the connection was lost: any part may be lost.
     pub async fn flush(&self) -> Result<()> {
-        let Some(reserved) = self.unconfirmed.lock().await.take() else { return Ok(()) };
+        let Some(reserved) = self.channels.take_unconfirmed().await else { return Ok(()) };
         if reserved.link.is_lost() {
             return Err(Error::Lost(reserved.link.lost().await));
         }
         // A channel is read in order: what it is closed behind has been read.
-        let closed = reserved.channel.close(200, "OK".into()).deadline_in(self.deadline, "end a channel");
+        let closed =
+            reserved.channel.close(200, "OK".into()).deadline_in(self.channels.deadline, "end a channel");
         tokio::select! {
             biased;
             closed = reserved.link.unless_lost(closed) => closed,
@@ -220,25 +199,21 @@ impl Publisher {
     }
 
     async fn publish_window(&self, messages: &[Message<'_>]) -> Vec<Outcome> {
-        let end = Instant::now() + self.deadline;
+        let end = Instant::now() + self.channels.deadline;
         let not_sent = |error: &Error| messages.iter().map(|_| Outcome::NotSent(error.clone())).collect();
         // The semaphore is never closed, so an error is a timeout.
         let Ok(Ok(_place)) = timeout_at(end, self.places.acquire()).await else {
-            return not_sent(&self.late("reserve a channel"));
+            return not_sent(&self.channels.late("reserve a channel"));
         };
-        let idle = self.ready_now().and_then(|link| self.take_idle(&link));
-        let reserved = match idle {
-            Some(reserved) => reserved,
-            None => match Box::pin(self.reserve(end)).await {
-                Ok(reserved) => reserved,
-                Err(error) => return not_sent(&error),
-            },
+        let reserved = match self.channels.reserve(end).await {
+            Ok(reserved) => reserved,
+            Err(error) => return not_sent(&error),
         };
         let outcomes = self.settle(&reserved, Window::new(messages), end).await;
         if outcomes.iter().all(|outcome| outcome.unsettled().is_none()) {
             match is_refusing(&outcomes) {
                 true => reserved.close().await,
-                false => lock(&self.idle).push(reserved),
+                false => self.channels.give_back(reserved),
             }
         }
         outcomes
@@ -246,19 +221,16 @@ impl Publisher {
 
     /// Publishes on a channel that others use as well.
     async fn publish_together(&self, messages: &[Message<'_>]) -> Vec<Outcome> {
-        let end = Instant::now() + self.deadline;
-        match self.kept(end, &self.together, Reserved::confirming).await {
+        let end = Instant::now() + self.channels.deadline;
+        match self.channels.shared(end).await {
             Ok(reserved) => {
                 // As many as fit into a window; the semaphore is never closed.
                 let Ok(Ok(_place)) = timeout_at(end, reserved.places.acquire()).await else {
-                    return vec![Outcome::NotSent(self.late("have its turn"))];
+                    return vec![Outcome::NotSent(self.channels.late("have its turn"))];
                 };
                 let outcomes = self.settle(&reserved, Window::among_others(messages), end).await;
-                // Who has the lock is about to replace it.
-                if is_refusing(&outcomes)
-                    && let Ok(mut kept) = self.together.try_lock()
-                {
-                    kept.take_if(|kept| Arc::ptr_eq(kept, &reserved));
+                if is_refusing(&outcomes) {
+                    self.channels.forget_shared(&reserved);
                 }
                 outcomes
             }
@@ -277,7 +249,7 @@ impl Publisher {
         let late = tokio::select! {
             biased;
             done = timeout_at(end, window.publish(&reserved.channel)) => {
-                done.err().map(|_| self.late("get the broker's confirm"))
+                done.err().map(|_| self.channels.late("get the broker's confirm"))
             }
             cause = reserved.link.lost() => Some(Error::Lost(cause)),
             () = self.no_time_left(&reserved.link) => Some(Error::Stopped),
@@ -290,11 +262,14 @@ impl Publisher {
                 let first = reserved.spoil();
                 reserved.link.suspect();
                 if first && !reserved.link.is_lost() {
-                    tracing::warn!("{}: {error}; the publishing channel is replaced", self.connection.name());
+                    tracing::warn!(
+                        "{}: {error}; the publishing channel is replaced",
+                        self.channels.connection.name()
+                    );
                 }
                 if error.code().is_some() {
                     // What was refused may be the exchange that was declared.
-                    self.declared.store(0, Ordering::Relaxed);
+                    self.channels.declare_again();
                 }
             }
         }
@@ -303,7 +278,7 @@ impl Publisher {
 
     /// Resolves once the program is to stop and an answer would come too late, or not at all.
     async fn no_time_left(&self, link: &Link) {
-        self.connection.shutdown.requested().await;
+        self.channels.connection.shutdown.requested().await;
         if link.blocked().is_none() {
             sleep(LAST_CONFIRMS).await;
         }
@@ -319,10 +294,10 @@ impl Publisher {
     /// Sends the unsettled ones of a window again, as often as is allowed and may help.
     async fn resend(&self, messages: &[Message<'_>], mut outcomes: Vec<Outcome>) -> Vec<Outcome> {
         let mut maybe_arrived = vec![false; outcomes.len()];
-        let mut backoff = Backoff::new(RetryPolicy { attempts: 0, ..self.connection.retry });
+        let mut backoff = Backoff::new(RetryPolicy { attempts: 0, ..self.channels.connection.retry });
         if is_refusing(&outcomes) {
             // It may be minutes before the outcome is told.
-            tracing::warn!("{}: {}; sending again", self.connection.name(), Error::Nacked);
+            tracing::warn!("{}: {}; sending again", self.channels.connection.name(), Error::Nacked);
         }
         for _ in 0..self.resends {
             let mut again = Vec::new();
@@ -337,12 +312,12 @@ impl Publisher {
                     again.push(place);
                 }
             }
-            if again.is_empty() || self.connection.shutdown.is_requested() {
+            if again.is_empty() || self.channels.connection.shutdown.is_requested() {
                 break;
             }
             tokio::select! {
                 () = sleep(backoff.failed().unwrap_or_default()) => {}
-                () = self.connection.shutdown.requested() => break,
+                () = self.channels.connection.shutdown.requested() => break,
             }
             // Together, unless one of them may have been refused: alone, a refusal is surely its own.
             for places in again.chunks(if is_refused { 1 } else { again.len() }) {
@@ -358,135 +333,6 @@ impl Publisher {
             outcome => outcome,
         };
         outcomes.into_iter().zip(maybe_arrived).map(honest).collect()
-    }
-
-    /// An idle channel of the present generation, or a new one, before `end`.
-    async fn reserve(&self, end: Instant) -> Result<Arc<Reserved>> {
-        let reserve = || async {
-            let link = self.ready_link().await?;
-            match self.take_idle(&link) {
-                Some(reserved) => Ok(reserved),
-                // Where the broker allows no more channels, one may be idle next time.
-                None => Reserved::confirming(link).await.map(Arc::new),
-            }
-        };
-        self.retry(end, reserve).await
-    }
-
-    /// The channel that is kept in `place`, or a new one that is kept from now on, before `end`.
-    async fn kept(
-        &self,
-        end: Instant,
-        place: &Kept,
-        open: impl AsyncFn(Arc<Link>) -> Result<Reserved>,
-    ) -> Result<Arc<Reserved>> {
-        let present = self.ready_now().and_then(|link| {
-            place.try_lock().ok()?.as_ref().filter(|kept| kept.is_usable_on(&link)).cloned()
-        });
-        if let Some(reserved) = present {
-            return Ok(reserved);
-        }
-        let keep = || async {
-            let link = self.ready_link().await?;
-            let mut kept = place.lock().await;
-            if let Some(kept) = kept.as_ref().filter(|kept| kept.link.generation == link.generation) {
-                if kept.is_usable() {
-                    return Ok(kept.clone());
-                }
-                self.tell_replaced(kept);
-            }
-            let reserved = Arc::new(open(link).await?);
-            *kept = Some(reserved.clone());
-            Ok(reserved)
-        };
-        Box::pin(self.retry(end, keep)).await
-    }
-
-    /// Tries a step on the way to a channel until it succeeds, or waiting cannot help, or there is no time left.
-    async fn retry<T, F>(&self, end: Instant, step: impl Fn() -> F) -> Result<T>
-    where
-        F: Future<Output = Result<T>>,
-    {
-        let steps = async {
-            loop {
-                match step().await {
-                    // The last failure tells more than that it was late.
-                    Err(error) if error.is_transient(true) && Instant::now() + RESERVE_PAUSE < end => {
-                        sleep(RESERVE_PAUSE).await;
-                    }
-                    result => return result,
-                }
-            }
-        };
-        timeout_at(end, steps).await.unwrap_or_else(|_| Err(self.late("reserve a channel")))
-    }
-
-    /// The present generation, if nothing has to be waited for. That is the rule, and the futures that could wait
-    /// are large: it shows when they are made for nothing.
-    fn ready_now(&self) -> Option<Arc<Link>> {
-        let link = self.connection.present_link()?;
-        let is_declared =
-            self.topology.is_empty() || self.declared.load(Ordering::Relaxed) == link.generation;
-        (is_declared && link.blocked().is_none()).then_some(link)
-    }
-
-    /// The present generation, once the broker takes messages and has what it needs for them.
-    async fn ready_link(&self) -> Result<Arc<Link>> {
-        let link = self.connection.link().await?;
-        if link.blocked().is_some() {
-            tokio::select! {
-                () = link.unblocked() => {}
-                () = self.connection.shutdown.requested() => return Err(Error::Stopped),
-            }
-        }
-        if !self.topology.is_empty() {
-            let _one_at_a_time = self.declaring.lock().await;
-            if self.declared.load(Ordering::Relaxed) != link.generation {
-                let setup = Reserved::open(link.clone()).await?;
-                link.unless_lost(self.topology.declare_on(&setup.channel)).await?;
-                setup.close().await;
-                self.declared.store(link.generation, Ordering::Relaxed);
-            }
-        }
-        Ok(link)
-    }
-
-    fn take_idle(&self, link: &Link) -> Option<Arc<Reserved>> {
-        let mut idle = lock(&self.idle);
-        // What makes one useless, as a loss does, may have done so to others.
-        if idle.last().is_some_and(|last| !last.is_usable_on(link)) {
-            idle.retain(|reserved| {
-                let is_kept = reserved.is_usable_on(link);
-                if !is_kept && reserved.link.generation == link.generation {
-                    self.tell_replaced(reserved);
-                }
-                is_kept
-            });
-        }
-        idle.pop()
-    }
-
-    fn tell_replaced(&self, reserved: &Reserved) {
-        let name = self.connection.name();
-        match reserved.link.recent_refusal() {
-            Some(cause) => {
-                let cause = Error::Ended(cause);
-                tracing::warn!("{name}: a publishing channel was closed and is replaced: {cause}");
-            }
-            None => tracing::warn!("{name}: a publishing channel was closed and is replaced"),
-        }
-    }
-
-    /// Why `step` took too long, as far as the connection's state tells.
-    fn late(&self, step: &'static str) -> Error {
-        match &*self.connection.state().borrow() {
-            State::Blocked { reason, .. } => Error::Blocked { reason: reason.clone(), after: self.deadline },
-            State::Reconnecting { cause, .. } => match &**cause {
-                lost @ Error::Lost(_) => lost.clone(),
-                _ => Error::Lost(cause.clone()),
-            },
-            _ => Error::Timeout { step, after: self.deadline },
-        }
     }
 }
 

@@ -43,13 +43,11 @@ impl Reserved {
         Ok(reserved)
     }
 
-    pub(crate) fn is_usable(&self) -> bool {
-        self.channel.status().connected() && !self.spoiled.load(Ordering::Relaxed)
-    }
-
-    /// Whether it is usable, and of the generation of `link`.
+    /// Whether it can be used, and is of the generation of `link`.
     pub(crate) fn is_usable_on(&self, link: &Link) -> bool {
-        self.link.generation == link.generation && self.is_usable()
+        self.link.generation == link.generation
+            && self.channel.status().connected()
+            && !self.spoiled.load(Ordering::Relaxed)
     }
 
     /// Has it not used again; whether this is the first to say so.
