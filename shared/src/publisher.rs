@@ -50,7 +50,8 @@ impl Publisher {
         }
     }
 
-    /// The same publisher with another limit for each message, or window of a batch, than [`CALL_DEADLINE`].
+    /// The same publisher with another limit for each message, or window of a batch, than
+    /// [`CALL_DEADLINE`](crate::CALL_DEADLINE).
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.channels.deadline = deadline;
