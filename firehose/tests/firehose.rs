@@ -429,6 +429,24 @@ fn an_error_puts_tracing_back_too() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_reader_that_goes_away_puts_tracing_back_too() -> Result<()> {
+    let vhost = node().vhost()?;
+    let client = Client::open(&vhost.url()).await?;
+    let (url, management) = (vhost.url(), node().management_url());
+    let mut tail = Program::new("sh")
+        .args(["-c", r#""$0" "$@" | head -1"#, TRACE_TAIL, "--url", &url, "--enable"])
+        .args(["--management-url", &management])
+        .start();
+    tail.expect_line(READY);
+    assert!(is_traced(node(), &vhost)?);
+    // It shows when there is something to print.
+    client.publish("", "nobody", b"seen").await?;
+    tail.wait(LIMIT).expect_code(0);
+    assert!(!is_traced(node(), &vhost)?);
+    Ok(())
+}
+
 #[test]
 fn an_enable_that_fails_says_what_to_do() -> Result<()> {
     let vhost = node().vhost()?;

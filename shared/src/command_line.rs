@@ -1,6 +1,7 @@
 //! Reading a command line without showing a password that stands in the wrong place.
 
 use std::env::args_os;
+use std::io::{self, Write};
 use std::process::exit;
 
 use clap::Parser;
@@ -10,20 +11,22 @@ use clap::Parser;
 #[must_use]
 pub fn parse<A: Parser>() -> A {
     A::try_parse().unwrap_or_else(|error| {
-        let words: Vec<_> = args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-        let text = error.render().to_string();
-        let shown = without_passwords(&text, &words);
-        if shown != text {
-            eprint!("{shown}");
-            exit(error.exit_code());
-        }
-        error.exit()
+        print_usage(&error);
+        exit(error.exit_code())
     })
 }
 
+/// Prints what clap has to say about this process's command line, as [`parse`] does.
+pub fn print_usage(error: &clap::Error) {
+    let words: Vec<_> = args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let text = error.render().to_string();
+    let shown = without_passwords(&text, &words);
+    // Nothing can be done if it cannot be written.
+    let _ = if shown == text { error.print() } else { write!(io::stderr(), "{shown}") };
+}
+
 /// `text` without the users and passwords of the URLs among the `words` of a command line.
-#[must_use]
-pub fn without_passwords(text: &str, words: &[String]) -> String {
+fn without_passwords(text: &str, words: &[String]) -> String {
     words.iter().fold(text.to_owned(), |text, word| match (word.find("://"), word.rfind('@')) {
         (Some(scheme), Some(host)) if scheme < host => {
             text.replace(word, &format!("{}://…{}", &word[..scheme], &word[host..]))

@@ -49,7 +49,7 @@ mod words;
 mod writes;
 
 pub use args::ConnectionArgs;
-pub use command_line::{parse, without_passwords};
+pub use command_line::{parse, print_usage};
 pub use configuration::{Configuration, Scheme};
 pub use connection::Connection;
 pub use consumer::{Consumer, Tally, Verdict};
@@ -59,7 +59,7 @@ pub use error::{Error, Result};
 pub use idle::runtime;
 pub use message::{Message, Outcome, confirmed};
 pub use message_id::message_id;
-pub use program::{print_line, run};
+pub use program::{print_line, run, try_print_line};
 pub use publisher::Publisher;
 pub use queue_type::QueueType;
 pub use retry::RetryPolicy;

@@ -58,11 +58,20 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::print_line(format_args!($($text)*)) };
 }
 
+/// Prints a lesson line for a program that has something to put right before it ends.
+///
+/// # Errors
+/// Whatever the operating system says; [`io::ErrorKind::BrokenPipe`] if nobody reads any more.
+pub fn try_print_line(line: std::fmt::Arguments<'_>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
 /// What [`say!`](crate::say) expands to.
 #[doc(hidden)]
 pub fn print_line(line: std::fmt::Arguments<'_>) {
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+    if let Err(error) = try_print_line(line) {
         if error.kind() == io::ErrorKind::BrokenPipe {
             exit(0);
         }

@@ -35,7 +35,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = above_zero)]
     pub(crate) timeout: Duration,
 
-    /// How long all may take together, the wait for the broker included
+    /// How long all checks may take together, the wait for the broker included; to delete what they left takes up to
+    /// 12s more
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = above_zero)]
     pub(crate) deadline: Duration,
 
@@ -44,7 +45,7 @@ pub(crate) struct Args {
     pub(crate) slow: Duration,
 
     /// How long the broker keeps a durable queue if this program is killed before it can delete it
-    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = a_second_or_more)]
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = expiry)]
     pub(crate) expires: Duration,
 
     /// Try each check so often, and tell the distribution of the times
@@ -89,17 +90,21 @@ pub(crate) enum Output {
 }
 
 fn above_zero(text: &str) -> Result<Duration, String> {
-    at_least(text, Duration::from_millis(1))
+    between(text, Duration::from_millis(1), Duration::from_secs(100 * 365 * 24 * 60 * 60))
 }
 
-fn a_second_or_more(text: &str) -> Result<Duration, String> {
-    at_least(text, Duration::from_secs(1))
+/// What RabbitMQ takes as `x-expires`.
+fn expiry(text: &str) -> Result<Duration, String> {
+    between(text, Duration::from_secs(1), Duration::from_millis(u32::MAX.into()))
 }
 
-fn at_least(text: &str, least: Duration) -> Result<Duration, String> {
+fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if duration < least {
         return Err(format!("must be at least {}", humantime::format_duration(least)));
+    }
+    if duration > most {
+        return Err(format!("must be at most {}", humantime::format_duration(most)));
     }
     Ok(duration)
 }
@@ -124,10 +129,15 @@ mod tests {
     }
 
     #[test]
-    fn times_are_above_zero() {
-        for (option, value) in
-            [("--timeout", "0s"), ("--deadline", "0ms"), ("--expires", "999ms"), ("--slow", "5")]
-        {
+    fn times_are_above_zero_and_no_more_than_the_clock_or_the_broker_can_take() {
+        for (option, value) in [
+            ("--timeout", "0s"),
+            ("--deadline", "0ms"),
+            ("--expires", "999ms"),
+            ("--slow", "5"),
+            ("--deadline", "500000000000y"),
+            ("--expires", "50d"),
+        ] {
             assert!(Args::try_parse_from(["smoke", option, value]).is_err(), "{option} {value}");
         }
     }

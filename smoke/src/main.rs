@@ -25,7 +25,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use shared::{Error, Shutdown, say, without_passwords};
+use shared::{Error, Shutdown, print_usage, say};
 use tokio::time::Instant;
 use tracing::subscriber::{NoSubscriber, set_global_default};
 
@@ -71,15 +71,12 @@ fn main() -> ExitCode {
             Ok(())
         });
     }
-    let code = Cell::new(INTERNAL);
+    let code = Cell::new(None);
     let fallback = shared::run(async |shutdown| {
-        code.set(smoke(&args, &shutdown).await.unwrap_or_else(|error| fail(&args, &error)));
+        code.set(Some(smoke(&args, &shutdown).await.unwrap_or_else(|error| fail(&args, &error))));
         Ok(())
     });
-    match code.get() {
-        INTERNAL => fallback,
-        code => ExitCode::from(code),
-    }
+    code.get().map_or(fallback, ExitCode::from)
 }
 
 /// Runs the checks and reports; the exit code.
@@ -130,8 +127,13 @@ async fn smoke(args: &Args, shutdown: &Shutdown) -> Result<u8> {
     };
     match file {
         Some(mut file) => file.write_all(text.as_bytes()).context("cannot write --output-file")?,
-        // Nobody reads it any more.
-        None => drop(table::print(text.trim_end())),
+        None => match table::print(text.trim_end()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(error).context("cannot write the report to standard output");
+            }
+            // Nobody reads it any more.
+            _ => {}
+        },
     }
     Ok(report.exit_code(args.output))
 }
@@ -152,21 +154,13 @@ fn fail(args: &Args, error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Prints what clap has to say; a URL that stands where none is expected may hold a password.
-fn print_usage(error: &clap::Error) {
-    let text = error.render().to_string();
-    let shown = without_passwords(&text, &std::env::args().collect::<Vec<_>>());
-    // Nothing can be done if it cannot be written.
-    let _ = if shown == text { error.print() } else { write!(io::stderr(), "{shown}") };
-}
-
 fn usage_code(for_nagios: bool) -> u8 {
     if for_nagios { UNKNOWN } else { USAGE }
 }
 
 /// Whether a command line that cannot be read asks for Nagios' exit codes.
 fn for_nagios() -> bool {
-    let args: Vec<_> = std::env::args().collect();
+    let args: Vec<_> = std::env::args_os().collect();
     args.iter().any(|arg| arg == "--output=nagios")
         || args.windows(2).any(|pair| pair == ["--output", "nagios"])
 }

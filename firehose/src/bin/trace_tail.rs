@@ -2,12 +2,13 @@
 //!
 //! Run it with `cargo run -p firehose --bin trace_tail -- --enable`, and any other pattern elsewhere.
 
+use std::fmt::Display;
+use std::io;
 use std::process::ExitCode;
-use std::sync::Once;
 
 use clap::Parser;
 use firehose::{Control, Filter, Management, Seen, Tail};
-use shared::{Connection, ConnectionArgs, Session, say};
+use shared::{Connection, ConnectionArgs, Error, Session, try_print_line};
 
 /// Print every message that passes the vhost
 ///
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
             false => None,
         };
         let connection = Connection::open(&args.connection, "trace_tail", &shutdown).await?;
-        let waiting = Once::new();
+        let mut is_waiting = false;
         let tail = connection.session(async |session| {
             let mut tail = Tail::start(&session, &filter).await?;
             match &mut control {
@@ -60,8 +61,12 @@ fn main() -> ExitCode {
                 }
                 None => tail.check(&session, &args.connection).await?,
             }
-            waiting.call_once(|| say!(" [*] Waiting for traces. To exit press CTRL+C"));
-            print(tail, &session, vhost).await
+            if !std::mem::replace(&mut is_waiting, true)
+                && !print(" [*] Waiting for traces. To exit press CTRL+C")?
+            {
+                return Ok(());
+            }
+            print_all(tail, &session, vhost).await
         });
         let result = tail.await;
         if let Some(control) = &mut control {
@@ -77,10 +82,14 @@ fn main() -> ExitCode {
     })
 }
 
-async fn print(mut tail: Tail, session: &Session, vhost: &str) -> shared::Result<()> {
+async fn print_all(mut tail: Tail, session: &Session, vhost: &str) -> shared::Result<()> {
     while let Some(seen) = tail.next(session).await? {
         match seen {
-            Seen::Record(record) => say!("{record}"),
+            Seen::Record(record) => {
+                if !print(record)? {
+                    return Ok(());
+                }
+            }
             Seen::Off => tracing::warn!(
                 "tracing is off in the vhost '{vhost}', so there is nothing to see: turn it on with \
                  `rabbitmqctl trace_on -p {vhost}`, and afterwards off with trace_off"
@@ -96,6 +105,15 @@ async fn print(mut tail: Tail, session: &Session, vhost: &str) -> shared::Result
     Ok(())
 }
 
+/// Prints a line. False if nobody reads any more: tracing is still to be turned off.
+fn print(line: impl Display) -> shared::Result<bool> {
+    match try_print_line(format_args!("{line}")) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::own(format!("cannot write to standard output: {error}"))),
+    }
+}
+
 /// The names with the prefix in front, but for those that the broker gives out itself.
 fn names(names: &[String], args: &ConnectionArgs) -> shared::Result<Vec<String>> {
     let prefixed = |name: &String| match &**name {
@@ -103,5 +121,12 @@ fn names(names: &[String], args: &ConnectionArgs) -> shared::Result<Vec<String>>
         name if name.starts_with("amq.") => Ok(name.to_owned()),
         name => args.name(name),
     };
-    names.iter().map(prefixed).collect()
+    let traceable = |name: shared::Result<String>| match name? {
+        // A trace's routing key has `publish.` or `deliver.` in front of it.
+        name if name.len() > 255 - 8 => {
+            Err(Error::usage(format!("'{name}' is over 247 bytes, too long to be traced alone")))
+        }
+        name => Ok(name),
+    };
+    names.iter().map(prefixed).map(traceable).collect()
 }

@@ -1,6 +1,8 @@
 //! What pipelines and monitoring systems read.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use harness::Program;
 use quick_xml::events::Event;
@@ -174,6 +176,17 @@ fn the_report_goes_to_a_file_and_the_table_to_standard_output() {
 }
 
 #[test]
+fn a_report_that_cannot_be_written_is_an_error() {
+    let vhost = broker::node().vhost().unwrap();
+    let smoke = env!("CARGO_BIN_EXE_smoke");
+    for line in [r#"exec "$0" "$@" > /dev/full"#, r#"exec "$0" "$@" --output-file /dev/full"#] {
+        let program = Program::new("sh").args(["-c", line, smoke, "--url", &vhost.url()]);
+        let end = program.args(["--only", "tcp", "--output", "json"]).run().expect_code(70);
+        assert!(end.stderr.iter().any(|line| line.starts_with("error: cannot write")), "{end}");
+    }
+}
+
+#[test]
 fn wrong_usage_is_told_before_anything_connects() {
     let url = "amqp://user:s3cret@127.0.0.1:1";
     for (args, words) in [
@@ -181,6 +194,7 @@ fn wrong_usage_is_told_before_anything_connects() {
         (&["--skip", "helo"], "there is no check or group 'helo'"),
         (&["--timeout", "5"], "--timeout"),
         (&["--jobs", "0"], "--jobs"),
+        (&["--expires", "50d"], "--expires"),
         (&["--output", "yaml"], "yaml"),
         (&["--ca-cert", "/nonexistent"], "--ca-cert"),
         (&["--prefix", &"x".repeat(200)], "--prefix"),
@@ -191,6 +205,7 @@ fn wrong_usage_is_told_before_anything_connects() {
         assert!(text.contains(words) && !text.contains("s3cret"), "{words}: {text}");
         assert_eq!(end.stdout, [""; 0]);
     }
+    smoke(url).arg(OsStr::from_bytes(b"\xff")).run().expect_code(64);
 }
 
 #[test]
