@@ -43,7 +43,7 @@ fn failed(trial: &Trial, error: Error) -> Verdict {
     if let Error::Own(own) = &error
         && let Some(stop) = own.downcast_ref::<Stop>()
     {
-        return stopped(stop.clone());
+        return stopped(trial.run(), stop.clone());
     }
     if let Some(line) = missing_permission(trial.run(), &error) {
         let verdict = Verdict::new(Status::Skipped, line);
@@ -53,9 +53,12 @@ fn failed(trial: &Trial, error: Error) -> Verdict {
     Verdict::failed(Fault { expected: format!("to {}", trial.current_step()), seen: error.to_string(), next })
 }
 
-fn stopped(stop: Stop) -> Verdict {
+fn stopped(run: &Run, stop: Stop) -> Verdict {
     match stop {
-        Stop::Fault(fault) => Verdict::failed(fault),
+        Stop::Fault(fault) => {
+            let next = fault.next.replace("{vhost}", &quoted(run.endpoint.vhost()));
+            Verdict::failed(Fault { next, ..fault })
+        }
         Stop::Unsupported(reply) => Verdict::new(Status::Unsupported, reply),
         Stop::Skip(why) => Verdict::new(Status::Skipped, why),
     }
@@ -97,8 +100,10 @@ pub(crate) fn permission_command(run: &Run) -> String {
         .chars()
         .map(|c| if c.is_alphanumeric() || c == '-' { c.to_string() } else { format!("\\{c}") })
         .collect();
+    let own = quoted(&format!("^({start}|amq\\.gen)"));
+    let write = quoted(&format!("^({start}|amq\\.gen|amq\\.default)"));
     format!(
-        "rabbitmqctl set_permissions -p {} {} '^({start}|amq\\.gen)' '^({start}|amq\\.gen|amq\\.default)' '^({start}|amq\\.gen)'",
+        "rabbitmqctl set_permissions -p {} {} {own} {write} {own} (in place of those that the user has)",
         quoted(run.endpoint.vhost()),
         quoted(run.endpoint.user()),
     )

@@ -182,7 +182,7 @@ fn surplus(expected: &[String], seen: &[String]) -> Fault {
         ),
         None => (
             format!("{} as well", short(last)),
-            "another publisher uses this program's queues, or something changes messages: rabbitmqctl list_bindings",
+            "another publisher uses this program's queues, or something changes messages: rabbitmqctl list_bindings -p {vhost}",
         ),
     };
     Fault { expected: format!("{} messages and no other", expected.len()), seen, next: next.to_owned() }

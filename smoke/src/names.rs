@@ -69,10 +69,11 @@ impl Names {
     }
 }
 
-/// Deletes whatever is left of these names, on a connection of its own, and looks whether it is gone. The
-/// connections of their checks must be closed: what is theirs alone nobody else can delete.
+/// Deletes whatever is left of these names, on a connection of its own, and looks whether it is gone. They are
+/// forgotten once that is known. The connections of their checks must be closed: what is theirs alone nobody else can delete.
 pub(crate) async fn clean_up(run: &Rc<Run>, names: &Names, limit: Duration) -> Cleanup {
-    let mut names = names.0.take();
+    let noted = names;
+    let mut names = noted.0.borrow().clone();
     names.reverse();
     let made = names.len();
     if made == 0 {
@@ -83,6 +84,7 @@ pub(crate) async fn clean_up(run: &Rc<Run>, names: &Names, limit: Duration) -> C
     shutdown.close_connections().await;
     if let Ok(Ok(_)) = result {
         run.guard.forget(&names);
+        noted.0.borrow_mut().retain(|name| !names.contains(name));
     }
     match result {
         Ok(Ok(left)) => Cleanup { made, left, problem: None },

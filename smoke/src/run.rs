@@ -87,7 +87,10 @@ pub(crate) async fn run(
         // A process that was asked to stop has to hurry.
         let limit = if ended == Ended::Interrupted { IN_A_HURRY } else { AT_LEISURE };
         cleanup.add(clean_up(run, &run.names, limit).await);
-        run.guard.release();
+        // Where it is not known that all are gone, the guard tries once this process has ended.
+        if cleanup.problem.is_none() {
+            run.guard.release();
+        }
         Results { records, ended, cleanup }
     };
     // The checks stay on this thread: what they share needs no locks.
@@ -256,7 +259,10 @@ async fn try_often(
         if round + 1 < repeat {
             // So that what is left to do at the end stays small.
             let cleanup = clean_up(run, trial.names(), AT_LEISURE).await;
-            run.cleaned.borrow_mut().add(cleanup);
+            // Otherwise the end of the run tries again.
+            if cleanup.problem.is_none() {
+                run.cleaned.borrow_mut().add(cleanup);
+            }
         }
     }
     let verdict = worst.unwrap_or_else(|| Verdict::new(Status::Skipped, "not tried"));

@@ -1,12 +1,14 @@
 //! What a broker says about itself before anybody logs in: the frame `connection.start`.
 
 use std::io;
+use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use lapin::protocol::connection::AMQPMethod;
 use lapin::protocol::{AMQPClass, parse_class};
 use lapin::types::{AMQPValue, FieldTable};
 use shared::{Endpoint, Stream};
+use tokio::time::timeout;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What a client says first: the protocol and its version.
@@ -71,22 +73,21 @@ pub(crate) struct Tls {
     pub(crate) days_left: i64,
 }
 
-/// Connects and, if the URL asks for it, speaks TLS, with the first host that takes it.
+/// Does something with the hosts of the URL, one after the other, until it succeeds with one; each has its share of
+/// `limit`.
 ///
 /// # Errors
-/// Whatever the network or the handshake came to; of several hosts, with the last one.
-pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
-    to_any_host(endpoint, async |host| host.connect().await).await
-}
-
-/// Connects in some way to the hosts of the URL, one after the other, until one takes it.
-pub(crate) async fn to_any_host<T>(
+/// What it came to with the last one; [`io::ErrorKind::TimedOut`] if its share was too short.
+pub(crate) async fn with_any_host<T>(
     endpoint: &Endpoint,
-    connect: impl AsyncFn(&Endpoint) -> io::Result<T>,
+    limit: Duration,
+    work: impl AsyncFn(&Endpoint) -> io::Result<T>,
 ) -> io::Result<T> {
+    let hosts: Vec<_> = endpoint.each().collect();
     let mut result = Err(io::ErrorKind::NotConnected.into());
-    for host in endpoint.each() {
-        result = connect(&host).await;
+    for host in &hosts {
+        let share = limit / hosts.len() as u32;
+        result = timeout(share, work(host)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         if result.is_ok() {
             break;
         }
@@ -172,7 +173,7 @@ mod tests {
             assert_eq!(header, HEADER);
             stream.write_all(&bytes).unwrap();
         });
-        let stream = connect(&Endpoint::parse(&url).unwrap()).await?;
+        let stream = Endpoint::parse(&url).unwrap().connect().await?;
         assert!(Tls::of(&stream, 0)?.is_none());
         let broker = ask(stream).await;
         peer.join().unwrap();

@@ -1,26 +1,20 @@
 //! Bodies of all sizes, and many of them in order.
 
-use std::time::Duration;
-
 use shared::Result;
 
-use super::BASE;
+use super::of_features;
 use super::queues::declare;
-use crate::check::{Check, Finding, Group, fault, pass};
+use crate::check::{Check, Finding, fault, pass};
 use crate::messages::{consume, expect_only, next, publish_all, publish_bytes};
 use crate::trial::{Trial, random_word};
 
-const fn check(name: &'static str, about: &'static str, run: fn(Trial) -> crate::check::Running) -> Check {
-    Check { name, about, group: Group::Features, needs: BASE, rests: Duration::ZERO, run }
-}
-
 pub(super) const CHECKS: &[Check] = &[
-    check("frame-boundary", "bodies that just fit into a frame, and just do not", |trial| {
+    of_features("frame-boundary", "bodies that just fit into a frame, and just do not", |trial| {
         Box::pin(sizes(trial, boundaries()))
     }),
-    check("large-body", "a body of 1 MiB", |trial| Box::pin(sizes(trial, vec![1024 * 1024]))),
-    check("binary-body", "an empty body, and every byte there is", |trial| Box::pin(binary(trial))),
-    check("order", "1000 messages in order", |trial| Box::pin(order(trial))),
+    of_features("large-body", "a body of 1 MiB", |trial| Box::pin(sizes(trial, vec![1024 * 1024]))),
+    of_features("binary-body", "an empty body, and every byte there is", |trial| Box::pin(binary(trial))),
+    of_features("order", "1000 messages in order", |trial| Box::pin(order(trial))),
 ];
 
 /// The largest frames: this program's own, and RabbitMQ's usual one.

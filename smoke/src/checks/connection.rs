@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lapin::options::BasicGetOptions;
 use shared::{Deadline, Endpoint, Error, QueueType, Result};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::check::{Check, Finding, Group, Stop, fault, pass};
 use crate::judge::rounded;
 use crate::messages::{publish, same};
-use crate::start_frame::{self, Tls, to_any_host};
+use crate::start_frame::{Tls, ask, with_any_host};
 use crate::trial::Trial;
 
 /// A certificate with fewer days left than this is to be renewed now.
@@ -80,14 +80,13 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// Tries until it works or a starting broker has used up its time. What cannot pass is not tried again.
-async fn until_up<T>(trial: &Trial, attempt: impl AsyncFn() -> io::Result<T>) -> Result<T> {
+/// Tries with all hosts until it works or a starting broker has used up its time. What cannot pass is not tried again.
+async fn until_up<T>(trial: &Trial, attempt: impl AsyncFn(&Endpoint) -> io::Result<T>) -> Result<T> {
     let run = trial.run();
     loop {
-        let error = match timeout(run.connect_limit(), attempt()).await {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => error,
-            Err(_) => io::ErrorKind::TimedOut.into(),
+        let error = match with_any_host(&run.endpoint, run.connect_limit(), &attempt).await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
         };
         let passing = !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Unsupported);
         if !passing || Instant::now() + PAUSE >= run.patience {
@@ -108,7 +107,7 @@ async fn tcp(trial: Trial) -> Result<Finding> {
     trial.step("connect");
     let endpoint = &trial.run().endpoint;
     let connect = async |host: &Endpoint| TcpStream::connect((host.host(), host.port())).await;
-    let stream = until_up(&trial, async || to_any_host(endpoint, connect).await).await?;
+    let stream = until_up(&trial, connect).await?;
     let peer = stream.peer_addr().map(|peer| peer.to_string());
     pass(peer.unwrap_or_else(|_| endpoint.address()))
 }
@@ -119,7 +118,7 @@ async fn tls(trial: Trial) -> Result<Finding> {
     if !endpoint.is_tls() {
         return Err(Stop::Skip("the URL is amqp://, without TLS".to_owned()).into());
     }
-    let stream = until_up(&trial, async || start_frame::connect(endpoint).await).await?;
+    let stream = until_up(&trial, async |host| host.connect().await).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let tls = Tls::of(&stream, i64::try_from(now).unwrap_or(i64::MAX)).map_err(Error::own)?;
     let Some(tls) = tls else {
@@ -135,9 +134,7 @@ async fn tls(trial: Trial) -> Result<Finding> {
 async fn broker(trial: Trial) -> Result<Finding> {
     trial.step("get the broker's greeting");
     let run = trial.run();
-    let broker =
-        until_up(&trial, async || start_frame::ask(start_frame::connect(&run.endpoint).await?).await);
-    let broker = broker.await?;
+    let broker = until_up(&trial, async |host| ask(host.connect().await?).await).await?;
     let mut note = format!("{}; log in with {}", broker.title(), broker.mechanisms);
     if let Some(cluster) = &broker.cluster {
         note = format!("{note}; cluster {cluster}");
@@ -200,11 +197,8 @@ async fn publish_and_get(trial: Trial) -> Result<Finding> {
         return Err(fault(
             "the message in the queue, as the broker has confirmed it",
             "an empty queue",
-            format!(
-                "look for a policy that limits or redirects messages (max-length, message-ttl): \
-                 rabbitmqctl list_policies -p {0}; rabbitmqctl list_operator_policies -p {0}",
-                trial.run().endpoint.vhost()
-            ),
+            "look for a policy that limits or redirects messages (max-length, message-ttl): \
+             rabbitmqctl list_policies -p {vhost}; rabbitmqctl list_operator_policies -p {vhost}",
         ));
     };
     let seen = String::from_utf8_lossy(&message.data).into_owned();

@@ -10,12 +10,12 @@ use lapin::{BasicProperties, Channel, Consumer, ExchangeKind};
 use queue_lifecycle::Arguments;
 use shared::{Deadline, QueueType, Result, Session};
 
-use super::BASE;
 use super::durable::DurableQueue;
 use super::exchanges::bind;
+use super::of_patterns;
 use super::patterns::declare_exchange;
 use super::queues::declare;
-use crate::check::{Check, Finding, Group, fault, pass};
+use crate::check::{Check, Finding, fault, pass};
 use crate::messages::{consume, consume_with, expect, expect_only, next, publish, same};
 use crate::trial::{Trial, feature};
 
@@ -25,18 +25,16 @@ const TTL: Duration = Duration::from_millis(100);
 /// How often a message may come back to the quorum queue.
 const LIMIT: i64 = 2;
 
-const fn check(name: &'static str, about: &'static str, run: fn(Trial) -> crate::check::Running) -> Check {
-    Check { name, about, group: Group::Patterns, needs: BASE, rests: Duration::ZERO, run }
-}
-
 pub(super) const CHECKS: &[Check] = &[
-    check("dead-rejected", "a rejected message is dead-lettered", |trial| Box::pin(rejected(trial))),
+    of_patterns("dead-rejected", "a rejected message is dead-lettered", |trial| Box::pin(rejected(trial))),
     Check {
         rests: TTL,
-        ..check("dead-expired", "an expired message is dead-lettered", |trial| Box::pin(expired(trial)))
+        ..of_patterns("dead-expired", "an expired message is dead-lettered", |trial| Box::pin(expired(trial)))
     },
-    check("dead-maxlen", "a full queue dead-letters its oldest message", |trial| Box::pin(maxlen(trial))),
-    check("dead-delivery-limit", "a quorum queue dead-letters what comes back too often", |trial| {
+    of_patterns("dead-maxlen", "a full queue dead-letters its oldest message", |trial| {
+        Box::pin(maxlen(trial))
+    }),
+    of_patterns("dead-delivery-limit", "a quorum queue dead-letters what comes back too often", |trial| {
         Box::pin(delivery_limit(trial))
     }),
 ];
@@ -81,22 +79,19 @@ impl<'t> Stage<'t> {
         let bodies = [body.to_owned()];
         let dead = expect_only(self.trial, self.channel, &mut self.dead, &bodies).await?;
         let [dead] = &dead[..] else { return pass("") };
-        let next = format!(
-            "look for a policy that redirects dead letters: rabbitmqctl list_policies -p {}",
-            self.trial.run().endpoint.vhost()
-        );
+        let next = "look for a policy that redirects dead letters: rabbitmqctl list_policies -p {vhost}";
         same(
             "the dead letter's routing key to stay",
             &self.queue.as_str(),
             &dead.routing_key.as_str(),
-            &next,
+            next,
         )?;
         let history = XDeath::of(&dead.properties).deaths;
         let [Death { queue, reason: seen, count: 1, exchange, .. }] = &history[..] else {
             return Err(fault("one death in x-death", format!("{history:?}"), next));
         };
         let seen = (queue.as_deref(), seen.as_ref(), exchange.as_deref());
-        same("in x-death", &(Some(&*self.queue), Some(&reason), Some("")), &seen, &next)?;
+        same("in x-death", &(Some(&*self.queue), Some(&reason), Some("")), &seen, next)?;
         pass(format!("x-death: {reason}"))
     }
 }

@@ -61,11 +61,15 @@ async fn delay(trial: Trial) -> Result<Finding> {
     let (delivery, took, wait) = delayed.await?;
     if took + TOLERANCE < DELAY {
         let expected = format!("the message after {}", rounded(DELAY));
-        return Err(fault(expected, format!("it after {}", rounded(took)), "rabbitmqctl list_policies"));
+        return Err(fault(
+            expected,
+            format!("it after {}", rounded(took)),
+            "rabbitmqctl list_policies -p {vhost}",
+        ));
     }
     let read = Unpaid::read(&delivery, SystemTime::now());
     same("the delay that was asked for:", &Some(DELAY), &read.asked, "something changes headers")?;
     let expired = XDeath::of(&delivery.properties).count(&wait, &Reason::Expired);
-    same("deaths of reason 'expired' in x-death:", &1, &expired, "rabbitmqctl list_policies")?;
+    same("deaths of reason 'expired' in x-death:", &1, &expired, "rabbitmqctl list_policies -p {vhost}")?;
     pass(format!("{} instead of {}", rounded(took), rounded(DELAY)))
 }

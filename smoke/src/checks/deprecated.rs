@@ -1,28 +1,22 @@
 //! What RabbitMQ takes away: still permitted, or refused.
 
-use std::time::Duration;
-
 use lapin::options::{BasicQosOptions, QueueDeclareOptions};
 use shared::{Deadline, Result};
 
-use super::BASE;
+use super::of_features;
 use super::queues::declare;
-use crate::check::{Check, Finding, Group, Stop, fault, pass};
+use crate::check::{Check, Finding, Stop, fault, pass};
 use crate::messages::{consume, expect_only, publish, publish_all};
 use crate::trial::{Trial, feature};
 
 /// The first RabbitMQ that warns of these.
 const WARNS: u32 = 4;
 
-const fn check(name: &'static str, about: &'static str, run: fn(Trial) -> crate::check::Running) -> Check {
-    Check { name, about, group: Group::Features, needs: BASE, rests: Duration::ZERO, run }
-}
-
 pub(super) const CHECKS: &[Check] = &[
-    check("transient-queue", "a queue that is neither durable nor exclusive (deprecated)", |trial| {
+    of_features("transient-queue", "a queue that is neither durable nor exclusive (deprecated)", |trial| {
         Box::pin(transient_queue(trial))
     }),
-    check("global-qos", "one prefetch for all consumers of a channel (deprecated)", |trial| {
+    of_features("global-qos", "one prefetch for all consumers of a channel (deprecated)", |trial| {
         Box::pin(global_qos(trial))
     }),
 ];
@@ -66,9 +60,11 @@ async fn global_qos(trial: Trial) -> Result<Finding> {
             let what = "basic.qos with global=true is answered, but each consumer has a limit of its own";
             Err(Stop::Unsupported(what.to_owned()).into())
         }
-        ready => {
-            Err(fault("1 of 2 messages delivered", format!("{ready} left"), "rabbitmqctl list_consumers"))
-        }
+        ready => Err(fault(
+            "1 of 2 messages delivered",
+            format!("{ready} left"),
+            "rabbitmqctl list_consumers -p {vhost}",
+        )),
     }
 }
 

@@ -1,29 +1,23 @@
 //! What exchanges can do besides the patterns.
 
-use std::time::Duration;
-
 use lapin::options::{ExchangeBindOptions, QueueBindOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Consumer, ExchangeKind};
 use shared::{Deadline, Result};
 
-use super::BASE;
+use super::of_features;
 use super::patterns::declare_exchange;
 use super::queues::declare;
-use crate::check::{Check, Finding, Group, pass};
+use crate::check::{Check, Finding, pass};
 use crate::messages::{consume, expect_only, publish};
 use crate::trial::{Trial, feature};
 
-const fn check(name: &'static str, about: &'static str, run: fn(Trial) -> crate::check::Running) -> Check {
-    Check { name, about, group: Group::Features, needs: BASE, rests: Duration::ZERO, run }
-}
-
 pub(super) const CHECKS: &[Check] = &[
-    check("headers", "a headers exchange matches all or any headers", |trial| Box::pin(headers(trial))),
-    check("exchange-binding", "an exchange passes messages on to another one", |trial| {
+    of_features("headers", "a headers exchange matches all or any headers", |trial| Box::pin(headers(trial))),
+    of_features("exchange-binding", "an exchange passes messages on to another one", |trial| {
         Box::pin(exchange_binding(trial))
     }),
-    check("alternate-exchange", "what no binding wants goes to the alternate exchange", |trial| {
+    of_features("alternate-exchange", "what no binding wants goes to the alternate exchange", |trial| {
         Box::pin(alternate_exchange(trial))
     }),
 ];

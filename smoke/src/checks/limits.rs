@@ -1,26 +1,20 @@
 //! Queues with limits and with priorities.
 
-use std::time::Duration;
-
 use lapin::BasicProperties;
 use queue_lifecycle::{Arguments, Overflow};
 use shared::{Error, QueueType, Result};
 
-use super::BASE;
-use crate::check::{Check, Finding, Group, fault, pass};
+use super::of_features;
+use crate::check::{Check, Finding, fault, pass};
 use crate::messages::{consume, expect_only, publish};
 use crate::trial::{Trial, feature};
 
-const fn check(name: &'static str, about: &'static str, run: fn(Trial) -> crate::check::Running) -> Check {
-    Check { name, about, group: Group::Features, needs: BASE, rests: Duration::ZERO, run }
-}
-
 pub(super) const CHECKS: &[Check] = &[
-    check("reject-publish", "a full queue refuses messages with basic.nack", |trial| {
+    of_features("reject-publish", "a full queue refuses messages with basic.nack", |trial| {
         Box::pin(reject_publish(trial))
     }),
-    check("max-length", "a full queue drops its oldest message", |trial| Box::pin(max_length(trial))),
-    check("priority", "the most urgent message comes first", |trial| Box::pin(priority(trial))),
+    of_features("max-length", "a full queue drops its oldest message", |trial| Box::pin(max_length(trial))),
+    of_features("priority", "the most urgent message comes first", |trial| Box::pin(priority(trial))),
 ];
 
 async fn reject_publish(trial: Trial) -> Result<Finding> {
@@ -40,7 +34,7 @@ async fn reject_publish(trial: Trial) -> Result<Finding> {
                 return Err(fault(
                     "a basic.nack for the third message in a queue of two",
                     "a confirm",
-                    "look for a policy that changes max-length or overflow: rabbitmqctl list_policies",
+                    "look for a policy that changes max-length or overflow: rabbitmqctl list_policies -p {vhost}",
                 ));
             }
             Err(error) => return Err(error),

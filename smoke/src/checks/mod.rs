@@ -15,10 +15,23 @@ mod reliability;
 mod striker_keeper;
 mod transactions;
 
-use crate::check::Check;
+use std::time::Duration;
+
+use crate::check::{Check, Group, Running};
+use crate::trial::Trial;
 
 /// What everything behind the connection needs.
 const BASE: &[&str] = &["publish"];
+
+/// A check of the group `patterns`.
+const fn of_patterns(name: &'static str, about: &'static str, run: fn(Trial) -> Running) -> Check {
+    Check { name, about, group: Group::Patterns, needs: BASE, rests: Duration::ZERO, run }
+}
+
+/// A check of the group `features`.
+const fn of_features(name: &'static str, about: &'static str, run: fn(Trial) -> Running) -> Check {
+    Check { group: Group::Features, ..of_patterns(name, about, run) }
+}
 
 /// All checks. A check comes after those that it needs.
 pub(crate) fn all() -> impl Iterator<Item = &'static Check> {

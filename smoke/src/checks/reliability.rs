@@ -1,34 +1,22 @@
 //! Confirms and returns: what the broker says about each message, held against what arrives.
 
-use std::num::NonZero;
-use std::time::Duration;
-
 use shared::{Error, QueueType, Result};
+use std::num::NonZero;
 use transactions::confirms::{Plan, Strategy, publish_all};
 use transactions::{Fate, Ledger, TrialQueue, arrivals};
 
-use super::BASE;
-use crate::check::{Check, Finding, Group, fault, pass};
+use super::of_patterns;
+use crate::check::{Check, Finding, fault, pass};
 use crate::messages::same;
 use crate::trial::{Trial, unwrapped};
 
 pub(super) const CHECKS: &[Check] = &[
-    Check {
-        name: "confirms",
-        about: "each message is confirmed, and what is confirmed arrives once",
-        group: Group::Patterns,
-        needs: BASE,
-        rests: Duration::ZERO,
-        run: |trial| Box::pin(confirms(trial)),
-    },
-    Check {
-        name: "returns",
-        about: "a mandatory message that no queue wants comes back with 312",
-        group: Group::Patterns,
-        needs: BASE,
-        rests: Duration::ZERO,
-        run: |trial| Box::pin(returns(trial)),
-    },
+    of_patterns("confirms", "each message is confirmed, and what is confirmed arrives once", |trial| {
+        Box::pin(confirms(trial))
+    }),
+    of_patterns("returns", "a mandatory message that no queue wants comes back with 312", |trial| {
+        Box::pin(returns(trial))
+    }),
 ];
 
 const MESSAGES: usize = 100;
@@ -93,7 +81,7 @@ async fn publish(trial: &Trial, unroutable_every: Option<NonZero<usize>>) -> Res
         Err(mismatch) => Err(fault(
             "each confirmed message once and no other",
             mismatch.to_string(),
-            "look for policies, or for something between this program and the broker: rabbitmqctl list_policies",
+            "look for policies, or for something between this program and the broker: rabbitmqctl list_policies -p {vhost}",
         )),
     }
 }

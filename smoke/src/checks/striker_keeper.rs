@@ -1,26 +1,21 @@
 //! The resilient pair: a batch whose every message has its outcome, and a consumer with workers.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
 use lapin::message::Delivery;
 use shared::{Consumer, Outcome, Publisher, Queue, QueueType, Result, Topology, Verdict};
+use std::sync::{Arc, Mutex, PoisonError};
 use striker_keeper::shots::shot;
 use tokio::sync::Notify;
 
-use super::BASE;
-use crate::check::{Check, Finding, Group, pass};
+use super::of_patterns;
+use crate::check::{Check, Finding, pass};
 use crate::messages::same;
 use crate::trial::Trial;
 
-pub(super) const CHECKS: &[Check] = &[Check {
-    name: "striker-keeper",
-    about: "a batch with an outcome for each message, a consumer with workers",
-    group: Group::Patterns,
-    needs: BASE,
-    rests: Duration::ZERO,
-    run: |trial| Box::pin(striker_keeper(trial)),
-}];
+pub(super) const CHECKS: &[Check] = &[of_patterns(
+    "striker-keeper",
+    "a batch with an outcome for each message, a consumer with workers",
+    |trial| Box::pin(striker_keeper(trial)),
+)];
 
 /// Messages in the batch. Every fifth has no queue to go to.
 const MESSAGES: usize = 25;
@@ -52,7 +47,7 @@ async fn striker_keeper(trial: Trial) -> Result<Finding> {
     let seen = outcomes.into_iter().map(outcome).collect::<Result<Vec<_>>>()?;
     let expected: Vec<_> =
         (0..MESSAGES).map(|number| if has_queue(number) { "confirmed" } else { "returned" }).collect();
-    same("each message's outcome", &expected, &seen, "rabbitmqctl list_policies")?;
+    same("each message's outcome", &expected, &seen, "rabbitmqctl list_policies -p {vhost}")?;
 
     let expected: Vec<_> = bodies
         .into_iter()

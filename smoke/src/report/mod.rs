@@ -95,7 +95,7 @@ impl Report {
             let status = record.verdict.status;
             status == Status::Fail || record.verdict.forbidden || strictly(status)
         });
-        failed || !self.cleanup.left.is_empty() || (self.strict && self.cleanup.problem.is_some())
+        failed || !self.cleanup.left.is_empty() || self.cleanup.problem.is_some()
     }
 
     /// What the process is to end with.

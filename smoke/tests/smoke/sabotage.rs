@@ -168,6 +168,17 @@ fn peers_that_are_no_brokers() {
 }
 
 #[test]
+fn a_silent_host_of_several_has_its_share_of_the_time_only() {
+    let vhost = broker::node().vhost().unwrap();
+    let (silent, sound) = (silent_peer().port(), broker::node().port());
+    let url = format!("amqp://guest:guest@127.0.0.1:{silent},127.0.0.1:{sound}/{}", vhost.name());
+    let report = report(smoke(&url).args(["--only", "hello", "--timeout", "4s"]));
+    assert_eq!(report.end.code, Some(0), "{}", report.end);
+    report.expect("broker", "pass", &["RabbitMQ"]);
+    report.expect("hello", "pass", &[]);
+}
+
+#[test]
 fn a_deadline_that_comes_first() {
     let vhost = broker::node().vhost().unwrap();
     let report = report(smoke(&vhost.url()).args(["--only", "heartbeat,get", "--deadline", "1s"]));
@@ -212,7 +223,7 @@ mod own_broker {
         for stop in [Node::kill, Node::stop] {
             let node = Node::start().unwrap();
             let mut run = smoke(&node.url()).start();
-            // This check rests for 2.5 s.
+            // This check rests for 3.5 s.
             wait_for_queue(&node, "%2f", ".heartbeat.idle");
             stop(&node).unwrap();
             let failed = run.wait_for_line(|line| line.starts_with("heartbeat "));
