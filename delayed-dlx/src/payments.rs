@@ -148,8 +148,8 @@ impl Payments {
             match copies.publish(&copy).await {
                 Outcome::Confirmed => break,
                 // A copy that the broker will never take, for instance because of another's user-id.
-                Outcome::NotSent(error) if error.code().is_some() => {
-                    tracing::warn!("cannot be tried again: {error}");
+                Outcome::NotSent(Error::Refused { cause, .. }) if cause.is_amqp_soft_error() => {
+                    tracing::warn!("cannot be tried again: {cause}");
                     reject(payment, channel, false).await?;
                     return Ok(Failed::Dead);
                 }

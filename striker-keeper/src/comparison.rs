@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions};
 use lapin::types::FieldTable;
 use shared::{
@@ -114,7 +114,8 @@ impl Way {
             match outcome {
                 Outcome::Confirmed => {}
                 Outcome::NotSent(error) | Outcome::Unknown(error) => return Err(error.into()),
-                Outcome::Nacked | Outcome::Returned { .. } => return Err(Error::Nacked.into()),
+                Outcome::Nacked => return Err(Error::Nacked.into()),
+                Outcome::Returned { code, text } => bail!("a message came back: {code} {text}"),
             }
         }
         Ok(())

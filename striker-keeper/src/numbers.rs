@@ -41,7 +41,7 @@ impl Numbers {
     #[must_use]
     pub fn missing(&self) -> u64 {
         let ends = self.ranges.first_key_value().zip(self.ranges.last_key_value());
-        ends.map_or(0, |((lowest, _), (_, highest))| highest - lowest + 1 - self.len())
+        ends.map_or(0, |((lowest, _), (_, highest))| highest - lowest - (self.len() - 1))
     }
 }
 
@@ -101,12 +101,12 @@ mod tests {
         let mut numbers = Numbers::default();
         assert_eq!((numbers.len(), numbers.missing(), numbers.is_empty()), (0, 0, true));
         for (number, new) in
-            [(5, true), (7, true), (6, true), (5, false), (7, false), (6, false), (u64::MAX, true)]
+            [(5, true), (7, true), (6, true), (5, false), (7, false), (6, false), (u64::MAX, true), (0, true)]
         {
             assert_eq!(numbers.insert(number), new, "{number}");
         }
-        assert_eq!(numbers.len(), 4);
-        assert_eq!(numbers.missing(), u64::MAX - 8);
+        assert_eq!(numbers.len(), 5);
+        assert_eq!(numbers.missing(), u64::MAX - 4);
     }
 
     #[test]

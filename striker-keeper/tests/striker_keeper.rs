@@ -280,6 +280,8 @@ fn wrong_options_are_named_before_anything_connects() {
         (env!("CARGO_BIN_EXE_keeper"), &["--workers", "0"][..], "0 is not in 1..=65535"),
         (env!("CARGO_BIN_EXE_keeper"), &["--prefetch", "0"], "0 is not in 1..=65535"),
         (env!("CARGO_BIN_EXE_striker"), &["--in-flight", "0"], "--in-flight"),
+        (env!("CARGO_BIN_EXE_striker"), &["--size", "18446744073709551615"], "--size"),
+        (env!("CARGO_BIN_EXE_keeper"), &["--count", "0"], "--count"),
         (env!("CARGO_BIN_EXE_striker"), &["--rate", "fast"], "--rate"),
         (
             env!("CARGO_BIN_EXE_striker"),

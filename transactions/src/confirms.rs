@@ -89,14 +89,15 @@ impl Flight<'_> {
     async fn publish(&self, session: &Session, number: usize) -> Result<PublisherConfirm> {
         let id = self.ledger.id(number);
         let unroutable = self.plan.unroutable_every.is_some_and(|every| number.is_multiple_of(every.get()));
-        let key = if unroutable { format!("{}.nobody", self.plan.queue) } else { self.plan.queue.clone() };
+        // No queue has a message's id for its name.
+        let key = if unroutable { &id } else { &self.plan.queue };
         let properties = BasicProperties::default()
             .with_content_type("text/plain".into())
             .with_delivery_mode(PERSISTENT)
             .with_message_id(id.as_str().into());
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let published =
-            session.channel.basic_publish("".into(), key.into(), options, id.as_bytes(), properties);
+            session.channel.basic_publish("".into(), key.as_str().into(), options, id.as_bytes(), properties);
         published.deadline("publish a message").await
     }
 

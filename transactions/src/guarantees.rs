@@ -140,9 +140,11 @@ impl Guarantee {
         let trial = Trial { guarantee: self, connection: connection.clone(), model: model.clone(), messages };
         // Where each confirm is waited for, a task of the connection saves two wake-ups for each.
         let (queue, ledger, time) = connection.spawn(trial.run()).await.map_err(Error::own)??;
-        let arrivals = arrivals::collect(connection, &queue).await?;
-        connection.session(async |session| queue.delete(&session.channel).await).await?;
+        let arrivals = arrivals::collect(connection, &queue).await;
+        let deleted = connection.session(async |session| queue.delete(&session.channel).await).await;
+        let arrivals = arrivals?;
         ledger.compare(&arrivals).map_err(Error::own)?;
+        deleted?;
         Ok(Measured { time, arrivals })
     }
 

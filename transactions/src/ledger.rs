@@ -39,7 +39,7 @@ impl Ledger {
     /// A ledger for so many messages, none of them sent yet.
     #[must_use]
     pub fn new(messages: usize) -> Self {
-        Self { run: message_id(), messages, fates: Vec::with_capacity(messages) }
+        Self { run: message_id(), messages, fates: Vec::new() }
     }
 
     /// The `message_id` of a message: unlike those of any other run, and the number can be read in it.

@@ -68,11 +68,13 @@ impl Rule {
     pub async fn try_out(self, connection: &Connection, model: &TrialQueue) -> Result<String> {
         let trial = Trial { connection, queue: model.another(), full: model.another().with_limit(Some(1)) };
         let result = self.observe(&trial).await;
-        let deleted = connection.session(async |session| {
+        let delete = connection.session(async |session| {
             trial.queue.delete(&session.channel).await?;
             trial.full.delete(&session.channel).await
         });
-        let (observed, ()) = (result?, deleted.await?);
+        let deleted = delete.await;
+        let observed = result?;
+        deleted?;
         Ok(observed)
     }
 

@@ -49,6 +49,8 @@ impl<'s> Stage<'s> {
         declare_queue(channel, &queue, QueueDeclareOptions::exclusive(), QueueType::Classic.arguments())
             .await?;
         bind(channel, &queue, &name("shop.dlx")?, "").await?;
+        // The exchange goes with this queue, even if no other is ever bound to it.
+        bind(channel, &queue, &name("shop")?, "nobody's order").await?;
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
         let dead = consumer.deadline("register a consumer").await?;

@@ -18,8 +18,9 @@ use striker_keeper::{QUEUE, keeper_topology, outages, progress};
 /// Catch messages from the queue `casillas`
 #[derive(Parser)]
 struct Args {
-    /// Stop after so many messages, each counted once; without it, run until Ctrl-C
-    #[arg(long, value_name = "N")]
+    /// Stop after so many messages, each counted once, and what the broker had sent ahead by then; without it, run until
+    /// Ctrl-C
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
     /// How many messages are handled at once

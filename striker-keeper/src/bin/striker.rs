@@ -27,8 +27,8 @@ struct Args {
     rate: u32,
 
     /// Bytes of a message; its text is filled up with dots
-    #[arg(long, value_name = "BYTES", default_value_t = 0)]
-    size: usize,
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=MOST_BYTES))]
+    size: u32,
 
     /// How many messages may wait for their confirms at once
     #[arg(long, value_name = "N", default_value = "1")]
@@ -53,6 +53,9 @@ struct Args {
     connection: ConnectionArgs,
 }
 
+/// No RabbitMQ takes a larger message, however it is configured.
+const MOST_BYTES: i64 = 512 << 20;
+
 fn main() -> ExitCode {
     let args: Args = shared::parse();
     shared::run(async |shutdown| {
@@ -64,7 +67,10 @@ fn main() -> ExitCode {
         let shots = args.shots()?;
         let connection = Connection::open(&args.connection, "striker", &shutdown).await?;
         if args.compare {
-            return print_comparison(&args, &connection).await;
+            return tokio::select! {
+                result = print_comparison(&args, &connection) => result,
+                () = shutdown.requested() => Err(Error::Stopped.into()),
+            };
         }
         let outages = outages::watch(&connection);
         args.report.line("running striker ...");
@@ -93,7 +99,7 @@ impl Args {
             exchange: self.connection.name(EXCHANGE)?,
             count: self.count,
             rate: self.rate,
-            size: self.size,
+            size: self.size as usize,
             in_flight: self.in_flight.get().into(),
             way: self.publish,
             resends: self.resends,
@@ -104,7 +110,7 @@ impl Args {
 async fn print_comparison(args: &Args, connection: &Connection) -> anyhow::Result<()> {
     let in_flight = if args.in_flight.get() > 1 { args.in_flight.get() } else { 1000 };
     let count = args.count.unwrap_or(2000);
-    let measured = compare(connection, &args.connection, count, args.size, in_flight.into()).await?;
+    let measured = compare(connection, &args.connection, count, args.size as usize, in_flight.into()).await?;
     let slowest = measured.first().map_or(f64::NAN, Measured::pace);
     for way in &measured {
         let (name, pace) = (&way.way, way.pace());
