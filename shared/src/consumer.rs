@@ -115,8 +115,8 @@ impl Consumer {
     /// soon as they are that many, or there is nothing to handle at once. At least 1, and only for one worker,
     /// because such an acknowledgement is about everything that was delivered before.
     ///
-    /// It is faster, and it has a price: when the connection is lost, up to so many messages come again that
-    /// were handled already, instead of one.
+    /// It is faster, and it has a price: when the connection is lost, up to so many more messages come again that
+    /// were handled already.
     #[must_use]
     pub fn with_ack_every(self, messages: u16) -> Self {
         Self { ack_every: messages, ..self }
@@ -136,8 +136,8 @@ impl Consumer {
 
     /// Consumes until the program is asked to stop; what the broker had sent until then is handled first.
     ///
-    /// `handler` gets the worker's number, from 1, and the delivery. Unless it is done at once its future
-    /// becomes a task of its own. One that panics costs the message an attempt, as [`Verdict::Retry`] does.
+    /// `handler` gets the worker's number, from 1, and the delivery. Unless it is done at once, on a runtime
+    /// with one thread, its future becomes a task of its own. One that panics costs the message an attempt, as [`Verdict::Retry`] does.
     ///
     /// On a [`runtime`](crate::runtime) of `shared` it is called on lapin's thread, and what it has to say at once
     /// needs no other one. While it computes, lapin neither reads nor writes: what takes long belongs into a

@@ -2,7 +2,8 @@
 //!
 //! A [thread of lapin's](crate::io_thread) that waits for its socket does not see what it is given to write. It is
 //! woken for all of that at once, when the program's thread has nothing else to do, or another one of lapin's has
-//! run its tasks; a thread that always has, and those that are neither, are seen after.
+//! run its tasks. What a thread that is always busy hands over, or any other one, is seen within a quarter of a second, by
+//! [`Link::watch`](crate::link::Link::watch).
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -166,7 +166,7 @@ impl Publisher {
     /// program that ends without that may take some of it with it, if the broker is slow.
     ///
     /// It says nothing about where the messages went: a quorum queue may lose those that came shortly before their
-    /// channel was closed, as this does.
+    /// channel was closed, and this closes it.
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::Stopped`] when the program is to stop and the broker does not answer, or why
