@@ -148,7 +148,7 @@ impl Payments {
             match copies.publish(&copy).await {
                 Outcome::Confirmed => break,
                 // A copy that the broker will never take, for instance because of another's user-id.
-                Outcome::NotSent(error) if is_refused(&error) => {
+                Outcome::NotSent(error) if error.is_refusal() => {
                     tracing::warn!("cannot be tried again: {error}");
                     reject(payment, channel, false).await?;
                     return Ok(Failed::Dead);
@@ -200,11 +200,6 @@ pub fn attempt(properties: &BasicProperties) -> u32 {
     let header = properties.headers().as_ref().and_then(|headers| headers.inner().get(ATTEMPT));
     // Anything else under that name is somebody else's header.
     header.and_then(AMQPValue::as_long_uint).unwrap_or(1).max(1)
-}
-
-/// Whether the broker refused a message itself, and always will; not a login, nor a connection.
-fn is_refused(error: &Error) -> bool {
-    matches!(error, Error::Refused { cause, .. } if cause.is_amqp_soft_error())
 }
 
 /// All the properties of a message, for a copy that is the attempt of this number.

@@ -142,6 +142,12 @@ impl Error {
         }
     }
 
+    /// Whether the broker refused what it was asked for on a channel; not a login, nor a connection.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { cause, .. } if cause.is_amqp_soft_error())
+    }
+
     /// Whether another attempt can end otherwise. `worked_before`: the same steps have succeeded in an
     /// earlier attempt, so what is missing or locked now may come back.
     pub(crate) fn is_transient(&self, worked_before: bool) -> bool {

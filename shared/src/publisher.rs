@@ -309,7 +309,7 @@ impl Publisher {
                     again.push(place);
                 } else if let Some(error) = outcome.unsettled().filter(|error| may_pass(error)) {
                     maybe_arrived[place] |= matches!(outcome, Outcome::Unknown(_));
-                    is_refused |= matches!(error, Error::Refused { cause, .. } if cause.is_amqp_soft_error());
+                    is_refused |= error.is_refusal();
                     again.push(place);
                 }
             }

@@ -12,7 +12,7 @@ use tokio::task::consume_budget;
 use tokio::time::sleep;
 
 use crate::support::{args_through, on_both_runtimes, within};
-use crate::waiting::{message, messages_pass_soon, never_resting, queue, run};
+use crate::waiting::{message, messages_pass_soon, never_resting, queue, run, run_connected};
 
 const LAPINS: &str = "lapin-io-loop";
 
@@ -205,14 +205,10 @@ fn what_a_task_publishes_on_another_connection_leaves_at_once() -> Result<()> {
 
 #[test]
 fn a_task_that_never_rests_keeps_neither_reads_nor_writes_back() -> Result<()> {
-    let vhost = broker::node().vhost()?;
-    run(async {
-        let (args, shutdown) = (ConnectionArgs::for_url(vhost.url()), Shutdown::new());
-        let connection = Connection::open(&args, "restless", &shutdown).await?;
+    run_connected("restless", async |connection| {
         let restless = connection.spawn(never_resting());
-        messages_pass_soon(&connection).await?;
+        messages_pass_soon(connection).await?;
         restless.abort();
-        shutdown.close_connections().await;
         Ok(())
     })
 }
@@ -220,10 +216,7 @@ fn a_task_that_never_rests_keeps_neither_reads_nor_writes_back() -> Result<()> {
 /// tokio gives every task its share of what is there at once. Here many are polled as one.
 #[test]
 fn a_task_that_uses_up_its_share_leaves_the_others_theirs() -> Result<()> {
-    let vhost = broker::node().vhost()?;
-    run(async {
-        let (args, shutdown) = (ConnectionArgs::for_url(vhost.url()), Shutdown::new());
-        let connection = Connection::open(&args, "greedy", &shutdown).await?;
+    run_connected("greedy", async |connection| {
         let greedy = connection.spawn(async {
             loop {
                 consume_budget().await;
@@ -233,7 +226,6 @@ fn a_task_that_uses_up_its_share_leaves_the_others_theirs() -> Result<()> {
         let modest = connection.spawn(async move { messages_pass_soon(&inner).await });
         within(modest).await??;
         greedy.abort();
-        shutdown.close_connections().await;
         Ok(())
     })
 }

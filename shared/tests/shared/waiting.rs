@@ -26,6 +26,18 @@ pub(crate) fn run(test: impl Future<Output = Result<()>>) -> Result<()> {
     shared::runtime()?.block_on(async { in_the_end(test).await })
 }
 
+/// Runs a test that needs no more than a connection, as a program runs.
+pub(crate) fn run_connected(name: &str, test: impl AsyncFnOnce(&Connection) -> Result<()>) -> Result<()> {
+    let vhost = broker::node().vhost()?;
+    run(async {
+        let shutdown = Shutdown::new();
+        let connection = Connection::open(&ConnectionArgs::for_url(vhost.url()), name, &shutdown).await?;
+        test(&connection).await?;
+        shutdown.close_connections().await;
+        Ok(())
+    })
+}
+
 pub(crate) fn queue() -> Topology {
     Topology { queues: vec![Queue::new("q", QueueType::Classic)], ..Topology::default() }
 }
@@ -67,14 +79,7 @@ pub(crate) async fn a_large_message_passes(connection: &Connection) -> Result<()
 
 #[test]
 fn a_message_larger_than_all_buffers_goes_and_comes_back() -> Result<()> {
-    let vhost = broker::node().vhost()?;
-    run(async {
-        let shutdown = Shutdown::new();
-        let connection = Connection::open(&ConnectionArgs::for_url(vhost.url()), "large", &shutdown).await?;
-        a_large_message_passes(&connection).await?;
-        shutdown.close_connections().await;
-        Ok(())
-    })
+    run_connected("large", a_large_message_passes)
 }
 
 #[test]
@@ -143,14 +148,10 @@ fn what_another_thread_gives_to_lapin_is_written_soon() -> Result<()> {
 
 #[test]
 fn a_task_that_never_rests_keeps_no_message_back() -> Result<()> {
-    let vhost = broker::node().vhost()?;
-    run(async {
-        let (args, shutdown) = (ConnectionArgs::for_url(vhost.url()), Shutdown::new());
-        let connection = Connection::open(&args, "restless", &shutdown).await?;
+    run_connected("restless", async |connection| {
         let restless = tokio::spawn(never_resting());
-        messages_pass_soon(&connection).await?;
+        messages_pass_soon(connection).await?;
         restless.abort();
-        shutdown.close_connections().await;
         Ok(())
     })
 }
