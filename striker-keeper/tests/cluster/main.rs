@@ -88,9 +88,13 @@ impl Confirms {
     }
 }
 
-/// A program for this kind of queue, which is named after it.
+/// A program for this kind of queue. The page has a queue of each kind too, and may leave messages in it.
 fn program(path: &str, queue_type: &str, url: &str) -> Program {
-    Program::new(path).args(["--url", url, "--prefix", &format!("{queue_type}-")])
+    Program::new(path).args(["--url", url, "--prefix", &format!("tested-{queue_type}-")])
+}
+
+fn queue(queue_type: &str) -> String {
+    format!("tested-{queue_type}-casillas")
 }
 
 /// A striker of 100 messages a second.
@@ -137,9 +141,9 @@ fn messages(cluster: &Cluster, queue_type: &str) -> Result<Option<u64>> {
     let node = cluster.iter().find(|node| node.is_running()).context("no node runs")?;
     let queues = node.rabbitmqctl(&["--silent", "--formatter", "json", "list_queues", "name", "messages"])?;
     let queues: Value = serde_json::from_str(&queues)?;
-    let name = format!("{queue_type}-casillas");
-    let queue = queues.as_array().into_iter().flatten().find(|queue| queue["name"] == *name);
-    Ok(queue.and_then(|queue| queue["messages"].as_u64()))
+    let name = queue(queue_type);
+    let found = queues.as_array().into_iter().flatten().find(|queue| queue["name"] == *name);
+    Ok(found.and_then(|queue| queue["messages"].as_u64()))
 }
 
 #[test]
@@ -147,7 +151,7 @@ fn a_quorum_queue_survives_its_leader_and_waits_for_a_majority() -> Result<()> {
     let cluster = cluster()?;
     let keeper = start_keeper("quorum", &cluster.url());
     cluster.iter().try_for_each(Node::write_out)?;
-    let leader = cluster.node_of("quorum-casillas")?;
+    let leader = cluster.node_of(&queue("quorum"))?;
     let followers: Vec<_> = cluster.iter().filter(|node| node.name() != leader.name()).collect();
     // One of them loses its connection with the leader, the other one is told by its node what became of it.
     let (at_leader, leaders_confirms) = start_striker("quorum", &url_from(&cluster, leader));
@@ -193,7 +197,7 @@ fn a_quorum_queue_survives_its_leader_and_waits_for_a_majority() -> Result<()> {
 fn a_classic_queue_is_gone_as_long_as_its_node_is() -> Result<()> {
     let cluster = cluster()?;
     let keeper = start_keeper("classic", &cluster.url());
-    let home = cluster.node_of("classic-casillas")?;
+    let home = cluster.node_of(&queue("classic"))?;
     let other = cluster.iter().find(|node| node.name() != home.name()).context("no other node")?;
     let (mut striker, confirms) = start_striker("classic", &url_from(&cluster, other));
     confirms.wait_for_more(100)?;
