@@ -1,12 +1,12 @@
 //! A running private node: where it is, whether it is up, and how to ask it something.
 
-use std::fmt;
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{fmt, io};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use ureq::http::Method;
 
@@ -19,7 +19,7 @@ use crate::management::Management;
 use crate::output;
 use crate::place::Place;
 use crate::ports;
-use crate::probe::speaks_amqp;
+use crate::probe::greet;
 use crate::vhost::Vhost;
 use crate::vm::Vm;
 use crate::wait;
@@ -29,6 +29,9 @@ const START_LIMIT: Duration = Duration::from_secs(90);
 
 /// Time for one question whether the node answers.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Time for a node that another process runs to answer.
+const ATTACH_LIMIT: Duration = Duration::from_secs(10);
 
 /// A running RabbitMQ node of one's own. Dropping it kills it and removes its files.
 ///
@@ -75,7 +78,15 @@ impl Node {
     /// A node that another process runs, from its [`Node::description`].
     pub(crate) fn attach(description: &str) -> Result<Node> {
         let node = Node::new(Place::from_description(description)?, None);
-        ensure!(node.answers(), "no broker answers at {}", node.url());
+        // That it runs was true before; one bad answer on a busy machine says nothing.
+        let mut answer = Ok(());
+        let answered = wait::until(ATTACH_LIMIT, "an answer", || {
+            answer = node.answer();
+            Ok(answer.is_ok().then_some(()))
+        });
+        if answered.is_err() {
+            answer.with_context(|| format!("no broker answers at {}", node.url()))?;
+        }
         Ok(node)
     }
 
@@ -208,10 +219,20 @@ impl Node {
 
     /// Whether it accepts AMQP now.
     fn answers(&self) -> bool {
+        self.answer().is_ok()
+    }
+
+    /// Like [`Node::answers`], and says what is wrong.
+    fn answer(&self) -> io::Result<()> {
         let listeners = self.place.listeners;
+        if listeners.plain {
+            greet((Ipv4Addr::LOCALHOST, self.port()), PROBE_LIMIT)?;
+        }
         // Behind TLS the broker cannot be asked, but it opens that port last.
-        (!listeners.plain || speaks_amqp((Ipv4Addr::LOCALHOST, self.port()), PROBE_LIMIT))
-            && (!listeners.tls || is_open(self.tls_port()))
+        if listeners.tls {
+            TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, self.tls_port()).into(), PROBE_LIMIT)?;
+        }
+        Ok(())
     }
 
     /// Whether a question to the node has a chance of an answer.
@@ -272,11 +293,6 @@ impl Node {
         let needed = [ports.distribution, ports.amqp, ports.management, ports.tls];
         !self.is_running() && needed.into_iter().any(|port| !ports::is_free_port(port))
     }
-}
-
-/// Whether something accepts connections on a port of this machine.
-fn is_open(port: u16) -> bool {
-    TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), PROBE_LIMIT).is_ok()
 }
 
 impl fmt::Debug for Node {

@@ -1,7 +1,7 @@
 //! Does an AMQP 0-9-1 broker answer at an address?
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 /// What a client says first: the protocol and its version.
@@ -16,38 +16,47 @@ const START: [u8; 4] = [0, 10, 0, 10];
 /// It sends the protocol header and expects `connection.start`: that a connection is accepted says little,
 /// because the kernel accepts for a stopped process and Docker's port proxy for a broker that still boots.
 pub fn speaks_amqp(addr: impl ToSocketAddrs, timeout: Duration) -> bool {
+    greet(addr, timeout).is_ok()
+}
+
+/// Like [`speaks_amqp`], and says what came instead; of several addresses, from the last.
+pub(crate) fn greet(addr: impl ToSocketAddrs, timeout: Duration) -> io::Result<()> {
     let deadline = Instant::now() + timeout;
-    let Ok(addresses) = addr.to_socket_addrs() else {
-        return false;
+    let mut result = Err(io::Error::new(ErrorKind::AddrNotAvailable, "no such address"));
+    for address in addr.to_socket_addrs()? {
+        result = greet_one(address, deadline);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn greet_one(address: SocketAddr, deadline: Instant) -> io::Result<()> {
+    let left = || {
+        let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
+        left.ok_or_else(|| io::Error::from(ErrorKind::TimedOut))
     };
-    addresses.into_iter().any(|address| {
-        let left = || deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
-        let Some(limit) = left() else {
-            return false;
-        };
-        let Ok(mut stream) = TcpStream::connect_timeout(&address, limit) else {
-            return false;
-        };
-        if stream.set_write_timeout(Some(limit)).is_err() || stream.write_all(HEADER).is_err() {
-            return false;
+    let mut stream = TcpStream::connect_timeout(&address, left()?)?;
+    stream.set_write_timeout(Some(left()?))?;
+    stream.write_all(HEADER)?;
+    let mut reply = [0; 11];
+    let mut filled = 0;
+    while filled < reply.len() {
+        // A timeout holds for one read only, and a peer may send byte after byte.
+        stream.set_read_timeout(Some(left()?))?;
+        match stream.read(&mut reply[filled..]) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => filled += count,
+            // Linux interrupts a read with a timeout also without a handler, when the process was stopped.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        let mut reply = [0; 11];
-        let mut filled = 0;
-        while filled < reply.len() {
-            // A timeout holds for one read only, and a peer may send byte after byte.
-            let Some(limit) = left() else {
-                return false;
-            };
-            if stream.set_read_timeout(Some(limit)).is_err() {
-                return false;
-            }
-            match stream.read(&mut reply[filled..]) {
-                Ok(0) | Err(_) => return false,
-                Ok(count) => filled += count,
-            }
-        }
-        reply[0] == 1 && reply[7..] == START
-    })
+    }
+    if reply[0] == 1 && reply[7..] == START {
+        return Ok(());
+    }
+    Err(io::Error::new(ErrorKind::InvalidData, "what answers does not speak AMQP 0-9-1"))
 }
 
 #[cfg(test)]

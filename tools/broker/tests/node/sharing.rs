@@ -1,7 +1,9 @@
 //! The node that tests share, and their vhosts.
 
-use std::env;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
+use std::{env, thread};
 
 use anyhow::Result;
 use broker::{TEST_NODE, node};
@@ -134,17 +136,37 @@ fn the_shared_node_refuses_what_would_disturb_others() {
 
 #[test]
 fn another_process_attaches_to_the_described_node() -> Result<()> {
+    attaches(&node().description(), &node().url())
+}
+
+#[test]
+fn one_bad_answer_keeps_nobody_from_attaching() -> Result<()> {
+    let peer = TcpListener::bind("127.0.0.1:0")?;
+    let (real, port) = (node().port(), peer.local_addr()?.port());
+    thread::spawn(move || {
+        drop(peer.accept());
+        for mut stream in peer.incoming().flatten() {
+            let _ = stream.read_exact(&mut [0; 8]);
+            let _ = stream.write_all(&[1, 0, 0, 0, 0, 1, 255, 0, 10, 0, 10, 0, 9]);
+        }
+    });
+    let [real_key, key] = [real, port].map(|port| format!("\"amqp\":{port},"));
+    let description = node().description().replace(&real_key, &key);
+    attaches(&description, &node().url().replace(&real.to_string(), &port.to_string()))
+}
+
+fn attaches(description: &str, url: &str) -> Result<()> {
     let output = Command::new(env::current_exe()?)
         .args(["--exact", "sharing::in_another_process", "--ignored", "--nocapture"])
-        .env(TEST_NODE, node().description())
-        .env("EXPECTED_URL", node().url())
+        .env(TEST_NODE, description)
+        .env("EXPECTED_URL", url)
         .output()?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     Ok(())
 }
 
 #[test]
-#[ignore = "run by another_process_attaches_to_the_described_node"]
+#[ignore = "run by the tests that attach another process"]
 fn in_another_process() -> Result<()> {
     assert_eq!(node().url(), env::var("EXPECTED_URL")?);
     assert!(node().is_running());
