@@ -1,6 +1,7 @@
 //! Sessions: what runs again after a loss, what ends them, and what they leave on the broker.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::support::{LIMIT, args_through, consume, eventually, on_both_runtimes, publish, within};
 use anyhow::Result;
@@ -199,7 +200,7 @@ async fn a_channel_found_closed_is_explained_by_the_brokers_refusal() -> Result<
 async fn used_up_attempts_are_an_error_with_address_count_and_cause() -> Result<()> {
     let vhost = broker::node().vhost()?;
     let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
-    let retry = RetryPolicy { attempts: 4, interval: std::time::Duration::from_millis(50) };
+    let retry = RetryPolicy { attempts: 4, interval: Duration::from_millis(50) };
     let args = args_through(&relay, &vhost).with_retry(retry);
     let shutdown = Shutdown::new();
     let connection = Connection::open(&args, "exhausted", &shutdown).await?;
@@ -218,6 +219,28 @@ async fn used_up_attempts_are_an_error_with_address_count_and_cause() -> Result<
     assert!(line.contains(&format!("127.0.0.1:{}", relay.port())), "{line}");
     assert!(line.contains("after 4 failed attempts") && line.contains("connection refused"), "{line}");
     assert!(matches!(&*connection.state().borrow(), State::Closed { cause: Some(_) }));
+    Ok(())
+}
+
+/// Such a connection can be had again and again, but no work gets done on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_on_which_nothing_is_answered_counts_as_a_failed_attempt() -> Result<()> {
+    // Longer than a connection has to last to count as one that worked.
+    const WAIT: Duration = Duration::from_millis(1200);
+    let vhost = broker::node().vhost()?;
+    let retry = RetryPolicy { attempts: 2, interval: Duration::from_millis(50) };
+    let args = ConnectionArgs::for_url(vhost.url()).with_retry(retry);
+    let shutdown = Shutdown::new();
+    let connection = Connection::open(&args, "unanswered", &shutdown).await?;
+    let mut runs = 0;
+    let session = connection.session(async |_| {
+        runs += 1;
+        std::future::pending::<lapin::Result<()>>().deadline_in(WAIT, "be answered").await
+    });
+    let error = within(session).await.unwrap_err();
+    let Error::Closed(cause) = &error else { panic!("{error:?}") };
+    assert!(matches!(&**cause, Error::Exhausted { attempts: 2, .. }), "{cause:?}");
+    assert_eq!(runs, 3, "the first connection, and two attempts to have another");
     Ok(())
 }
 
