@@ -180,7 +180,8 @@ fn what_is_wrong_is_one_line_with_the_next_command_to_type() -> Result<()> {
         );
         one_line(run(&url.replace("amqp:", "amqps:")).run(), 1, &["speaks no TLS", "openssl s_client"]);
         let classic = run(&url).args(["--queue-type", "classic"]).run();
-        one_line(classic, 1, &["406", "inequivalent arg 'x-queue-type'", "rabbitmqctl delete_queue hello"]);
+        let command = format!("rabbitmqctl delete_queue -p {} hello", vhost.name());
+        one_line(classic, 1, &["406", "inequivalent arg 'x-queue-type'", &command]);
 
         one_line(run("http://guest:secret@x").run(), 2, &["starts with 'http:'"]);
         one_line(run("amqp://guest:sec#ret@x").run(), 2, &["%23"]);

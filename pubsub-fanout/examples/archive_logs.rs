@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::Once;
 
 use clap::Parser;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, QueueDeclareOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions};
 use lapin::types::{FieldTable, ShortString};
-use shared::{Connection, ConnectionArgs, Deadline, say};
+use shared::{Connection, ConnectionArgs, Deadline, QueueType, say};
 
 /// Print every log line that was published to the exchange logs since the first run
 #[derive(Parser)]
@@ -28,8 +28,9 @@ fn main() -> ExitCode {
             let channel = &session.channel;
             pubsub_fanout::declare(channel, &exchange).await?;
             // begin archive
-            let options = QueueDeclareOptions::durable();
-            let declared = channel.queue_declare(queue.clone(), options, FieldTable::default());
+            // It keeps on disk what the publisher did not mark as persistent, too.
+            let kind = QueueType::Quorum;
+            let declared = channel.queue_declare(queue.clone(), kind.options(), kind.arguments());
             declared.deadline("declare a queue").await?;
             pubsub_fanout::bind(channel, &queue, &exchange).await?;
             let options = BasicConsumeOptions::default();

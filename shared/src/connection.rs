@@ -249,7 +249,8 @@ impl Supervisor {
                     let since = Instant::now();
                     let cause = self.watch(link).await;
                     // Time in which an answer was waited for in vain shows no connection that works.
-                    let in_vain = if let Error::Timeout { after, .. } = *cause { after } else { Duration::ZERO };
+                    let in_vain =
+                        if let Error::Timeout { after, .. } = *cause { after } else { Duration::ZERO };
                     // Only what came after the first connection counts as an attempt to have it back.
                     lasted = self.generation == 1 || since.elapsed() >= STABLE + in_vain;
                     Error::Lost(cause)

@@ -173,20 +173,23 @@ fn refusal_hint(code: u16, text: &str) -> Option<String> {
             quoted_after(text, "user '").unwrap_or("USER"),
         ),
         403 if text.contains("exclusive use") => {
-            "another consumer holds the queue for itself: rabbitmqctl list_consumers".to_owned()
+            format!("another consumer holds the queue for itself: {}", rabbitmqctl("list_consumers", text))
         }
         404 => match (queue, quoted_after(text, "exchange '")) {
             (Some(queue), _) => format!("declare the queue '{queue}' first, by starting its consumer"),
             (None, Some(exchange)) => format!("declare the exchange '{exchange}' first, by starting the program that declares it"),
             (None, None) => return None,
         },
-        405 => "the queue belongs to another connection alone: stop that program, or rabbitmqctl list_queues name exclusive owner_pid"
-            .to_owned(),
+        405 => format!(
+            "the queue belongs to another connection alone: stop that program, or {} name exclusive owner_pid",
+            rabbitmqctl("list_queues", text)
+        ),
         406 if text.contains("inequivalent arg") => match (queue, quoted_after(text, "exchange '")) {
             (Some(queue), _) => format!(
                 "the queue '{queue}' exists with another {}: use the same --queue-type as its declarer, another --prefix, \
-                 or remove it with its messages: rabbitmqctl delete_queue {queue}",
-                quoted_after(text, "inequivalent arg '").unwrap_or("declaration")
+                 or remove it with its messages: {} {queue}",
+                quoted_after(text, "inequivalent arg '").unwrap_or("declaration"),
+                rabbitmqctl("delete_queue", text)
             ),
             (None, Some(exchange)) => {
                 format!("the exchange '{exchange}' exists with another declaration: use another --prefix, or delete it in the management page")
@@ -209,6 +212,11 @@ fn refusal_hint(code: u16, text: &str) -> Option<String> {
         _ => return None,
     };
     Some(hint)
+}
+
+/// The command for the vhost that the broker's text is about.
+fn rabbitmqctl(command: &str, text: &str) -> String {
+    format!("rabbitmqctl {command} -p {}", quoted_after(text, "vhost '").unwrap_or("/"))
 }
 
 /// What to do where a queue cannot have one of its arguments, on this broker, or with its type.
@@ -295,6 +303,16 @@ mod tests {
             ),
             (
                 406,
+                "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost 'shop': received 'true' but current is 'false'",
+                "rabbitmqctl delete_queue -p shop q",
+            ),
+            (
+                405,
+                "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'mine' in vhost 'shop'",
+                "rabbitmqctl list_queues -p shop name",
+            ),
+            (
+                406,
                 "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'logs' in vhost '/': received 'topic' but current is 'fanout'",
                 "the exchange 'logs' exists with another declaration",
             ),
@@ -310,7 +328,11 @@ mod tests {
                 "ACCESS_REFUSED - access to queue 'q' in vhost '/' refused for user 'u'",
                 "rabbitmqctl set_permissions -p / u ",
             ),
-            (403, "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use", "rabbitmqctl list_consumers"),
+            (
+                403,
+                "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use",
+                "rabbitmqctl list_consumers -p /",
+            ),
         ] {
             let line = Error::Refused { step: "declare a queue", cause: said(code, text) }.explain();
             assert!(line.starts_with(&format!("Failed to declare a queue: {code} {text}; ")), "{line}");
