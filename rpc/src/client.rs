@@ -49,7 +49,7 @@ pub enum CallError {
         /// The request queue.
         queue: String,
     },
-    /// The server answered with an error.
+    /// The server answered with an error: at most 200 characters of its words, on one line.
     #[error("the server answered: {0}")]
     Server(String),
     /// No answer in time.
@@ -60,7 +60,7 @@ pub enum CallError {
         /// The most likely reason, from the connection's state.
         why: String,
     },
-    /// The reply is not a number.
+    /// The reply is not a number: at most 200 characters of it, on one line.
     #[error("the reply '{0}' is not a number")]
     NotANumber(String),
     /// The client's connection is given up.
@@ -271,11 +271,12 @@ impl Calls {
             return;
         };
         let text = String::from_utf8_lossy(&reply.data);
+        let excerpt = || crate::excerpt(&reply.data, 200);
         let is_error = reply.properties.kind().as_ref().is_some_and(|kind| kind.as_str() == ERROR_TYPE);
         let result = match text.trim().parse() {
-            _ if is_error => Err(CallError::Server(text.into_owned())),
+            _ if is_error => Err(CallError::Server(excerpt())),
             Ok(number) => Ok(number),
-            Err(_) => Err(CallError::NotANumber(text.into_owned())),
+            Err(_) => Err(CallError::NotANumber(excerpt())),
         };
         self.finish(id.as_str(), result);
     }

@@ -30,8 +30,7 @@ pub fn fib(n: u64) -> Result<u64, FibError> {
 /// Reads a request's body.
 pub(crate) fn parse(body: &[u8]) -> Result<u64, FibError> {
     let text = String::from_utf8_lossy(body);
-    // A body can be megabytes long; its beginning is enough for a message.
-    text.trim().parse().map_err(|_| FibError::NotANumber(text.chars().take(40).collect()))
+    text.trim().parse().map_err(|_| FibError::NotANumber(crate::excerpt(body, 40)))
 }
 
 #[cfg(test)]
@@ -67,6 +66,7 @@ mod tests {
         for body in ["", "abc", "-1", "3.5", "99999999999999999999"] {
             assert_eq!(parse(body.as_bytes()), Err(FibError::NotANumber(body.to_owned())), "{body}");
         }
+        assert_eq!(parse(b"3\n\x1b[2J0"), Err(FibError::NotANumber("3  [2J0".to_owned())));
         assert!(parse(&[0xff, 0xfe]).is_err());
         assert!(parse(&vec![b'9'; 1 << 20]).unwrap_err().to_string().len() < 100);
     }

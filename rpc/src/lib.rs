@@ -19,3 +19,10 @@ pub const QUEUE: &str = "rpc_queue";
 
 /// The `type` property of a reply that is an error.
 pub const ERROR_TYPE: &str = "error";
+
+/// The beginning of what a peer sent, on one line: it can be megabytes long, and of anybody's making.
+pub(crate) fn excerpt(body: &[u8], characters: usize) -> String {
+    let text = String::from_utf8_lossy(body);
+    let beginning = text.trim().chars().take(characters);
+    beginning.map(|character| if character.is_control() { ' ' } else { character }).collect()
+}

@@ -43,8 +43,8 @@ fn main() -> ExitCode {
     shared::run(async |shutdown| {
         let queue = args.connection.name(rpc::QUEUE)?;
         let reply_to = if args.direct_reply_to { ReplyTo::Direct } else { ReplyTo::Queue };
-        say!(" [x] Requesting fib({})", args.n);
         let connection = Connection::open(&args.connection, "rpc_client", &shutdown).await?;
+        say!(" [x] Requesting fib({})", args.n);
         let client = RpcClient::new(&connection, &queue, reply_to);
         tokio::select! {
             result = client.call(args.n, args.timeout) => {
