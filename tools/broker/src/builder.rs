@@ -22,6 +22,11 @@ use crate::vm::Vm;
 /// How often a start is tried when somebody takes a port between its choice and its use.
 pub(crate) const ATTEMPTS: u32 = 3;
 
+/// RabbitMQ's usual ports.
+pub(crate) const AMQP: u16 = 5672;
+pub(crate) const TLS: u16 = 5671;
+pub(crate) const MANAGEMENT: u16 = 15672;
+
 /// The variable that holds lines for the `rabbitmq.conf` of every node, so that a whole test run has them.
 pub const CONFIG: &str = "BROKER_CONFIG";
 
@@ -34,6 +39,7 @@ pub struct Builder {
     management: bool,
     pub(crate) port: Option<u16>,
     pub(crate) management_port: Option<u16>,
+    usual_ports: bool,
     plain: bool,
     tls: Option<Certificates>,
     tls_by_config: bool,
@@ -50,6 +56,7 @@ impl Default for Builder {
             management: true,
             port: None,
             management_port: None,
+            usual_ports: false,
             plain: true,
             tls: None,
             tls_by_config: false,
@@ -102,6 +109,13 @@ impl Builder {
         self
     }
 
+    /// Takes RabbitMQ's usual ports (5672, with TLS 5671, and 15672) where they are free and no others were
+    /// chosen.
+    pub fn usual_ports(mut self) -> Builder {
+        self.usual_ports = true;
+        self
+    }
+
     /// Listens for AMQP with TLS too, at [`Node::tls_url`]: the client must have a certificate of the same
     /// authority, and may log in by it (EXTERNAL; its common name is the user).
     pub fn tls(mut self, certificates: &Certificates) -> Builder {
@@ -151,14 +165,26 @@ impl Builder {
         }
         for _ in 0..ATTEMPTS {
             let mut ports = Block::free()?;
-            ports.amqp = self.port.unwrap_or(ports.amqp);
-            ports.management = self.management_port.unwrap_or(ports.management);
-            ports.tls = self.tls_port.unwrap_or(ports.tls);
+            if listeners.plain {
+                ports.amqp = self.port.or_else(|| self.usual(AMQP, 1)).unwrap_or(ports.amqp);
+            }
+            if listeners.management {
+                let chosen = self.management_port.or_else(|| self.usual(MANAGEMENT, 1));
+                ports.management = chosen.unwrap_or(ports.management);
+            }
+            if listeners.tls {
+                ports.tls = self.tls_port.or_else(|| self.usual(TLS, 1)).unwrap_or(ports.tls);
+            }
             if let Some(node) = self.attempt(&server, ports)? {
                 return Ok(node);
             }
         }
         bail!("another program took a port of the node, {ATTEMPTS} times in a row")
+    }
+
+    /// The first of so many ports in a row, if they are wanted and all free.
+    pub(crate) fn usual(&self, first: u16, count: u16) -> Option<u16> {
+        (self.usual_ports && (first..first + count).all(ports::is_free_port)).then_some(first)
     }
 
     /// `Ok(None)`: another process took a port meanwhile, others may be free.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::builder::{ATTEMPTS, Builder, check};
+use crate::builder::{AMQP, ATTEMPTS, Builder, MANAGEMENT, check};
 use crate::epmd::Epmd;
 use crate::find::Server;
 use crate::guard::{self, Guard};
@@ -72,7 +72,7 @@ impl Builder {
     /// members: about 15 s for three of RabbitMQ 3.10 on two idle cores.
     ///
     /// With [`Builder::port`] the nodes have that port and the ones that follow it; the management ports
-    /// likewise.
+    /// likewise, and those of [`Builder::usual_ports`].
     pub fn start_cluster(self, count: u16) -> Result<Cluster> {
         let server = self.server()?;
         for first in [self.port, self.management_port].into_iter().flatten() {
@@ -100,11 +100,13 @@ impl Builder {
         for line in settings(&names) {
             builder = builder.config(&line);
         }
+        let first_amqp = self.port.or_else(|| self.usual(AMQP, count));
+        let first_management = self.management_port.or_else(|| self.usual(MANAGEMENT, count));
         for (offset, name) in (0..count).zip(&names) {
             let mut ports = Block::free()?;
             ports.epmd = *name_service.get_or_insert(ports.epmd);
-            ports.amqp = self.port.map_or(ports.amqp, |port| port + offset);
-            ports.management = self.management_port.map_or(ports.management, |port| port + offset);
+            ports.amqp = first_amqp.map_or(ports.amqp, |port| port + offset);
+            ports.management = first_management.map_or(ports.management, |port| port + offset);
             let guard = Guard::new()?;
             guard::remove_stale(guard.directory());
             let mut place = Place::new(server, guard.directory(), ports, self.listeners());

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use broker::{Builder, Cluster, Node, is_free_port};
+use broker::{Builder, Cluster, Node};
 
 use crate::INTERVAL;
 
@@ -14,20 +14,7 @@ use crate::INTERVAL;
 const ABSENCE: Duration = Duration::from_secs(10);
 
 /// Starts the cluster and keeps it until `stop` is true.
-pub(crate) fn run(
-    builder: Builder,
-    count: u16,
-    port: Option<u16>,
-    management_port: Option<u16>,
-    stop: &AtomicBool,
-) -> Result<()> {
-    let mut builder = builder;
-    if let Some(port) = ports_or_default(port, 5672, count) {
-        builder = builder.port(port);
-    }
-    if let Some(port) = ports_or_default(management_port, 15672, count) {
-        builder = builder.management_port(port);
-    }
+pub(crate) fn run(builder: Builder, count: u16, stop: &AtomicBool) -> Result<()> {
     println!("# Starting {count} RabbitMQ nodes as one cluster, which takes up to half a minute.");
     let cluster = match builder.start_cluster(count) {
         // Interrupted while it started: that is what the user wanted.
@@ -97,9 +84,4 @@ fn process(node: &Node) -> u32 {
 fn say(text: std::fmt::Arguments<'_>) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
-}
-
-/// The first of so many ports: the one that was asked for, the default if all are free, or `None` for any.
-fn ports_or_default(port: Option<u16>, default: u16, count: u16) -> Option<u16> {
-    port.or((default..default + count).all(is_free_port).then_some(default))
 }

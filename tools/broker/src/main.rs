@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use broker::{CertificateFiles, Certificates, Node, free_port, is_free_port};
+use broker::{CertificateFiles, Certificates, Node};
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let stop = stop_flag()?;
-    let mut builder = Node::builder().cancel_when(stop.clone());
+    let mut builder = Node::builder().usual_ports().cancel_when(stop.clone());
     if let Some(root) = &args.root {
         builder = builder.root(root);
     }
@@ -83,18 +83,21 @@ fn run(args: &Args) -> Result<()> {
     for line in &args.config {
         builder = builder.config(line);
     }
-    if let Some(count) = args.cluster {
-        return keep_cluster::run(builder, count, args.port, args.management_port, &stop);
+    if let Some(port) = args.management_port {
+        builder = builder.management_port(port);
     }
-    builder = builder.management_port(port_or_default(args.management_port, 15672)?);
-    builder = if args.tls {
+    if let Some(port) = args.port {
+        builder = if args.tls { builder.tls_port(port) } else { builder.port(port) };
+    }
+    if let Some(count) = args.cluster {
+        return keep_cluster::run(builder, count, &stop);
+    }
+    if args.tls {
         let certificates = Certificates::read(&args.certs).context(
             "no certificates: make them with `cargo xtask certs`, or name their folder with --certs",
         )?;
-        builder.plain(false).tls(&certificates).tls_port(port_or_default(args.port, 5671)?)
-    } else {
-        builder.port(port_or_default(args.port, 5672)?)
-    };
+        builder = builder.plain(false).tls(&certificates);
+    }
     println!("# Starting a private RabbitMQ, which takes some seconds.");
     let node = match builder.start() {
         // Interrupted while it started: that is what the user wanted.
@@ -128,14 +131,6 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
         again.store(true, Ordering::Relaxed);
     });
     Ok(stop)
-}
-
-fn port_or_default(port: Option<u16>, default: u16) -> Result<u16> {
-    match port {
-        Some(port) => Ok(port),
-        None if is_free_port(default) => Ok(default),
-        None => free_port(),
-    }
 }
 
 /// Says where the node is. Each line that starts at the margin can be pasted into a shell.

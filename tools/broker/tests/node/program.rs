@@ -44,8 +44,9 @@ fn prints_where_it_is_and_ends_on_sigterm() -> Result<()> {
     assert!(listeners.iter().all(|address| !address.starts_with("00000000:")), "{listeners:?}");
 
     // As `timeout` does, which signals the process and its group: that is one wish, and no second Ctrl-C.
-    program.signal("TERM")?;
-    program.signal("INT")?;
+    // One command, because two processes may take longer to start than one wish lasts.
+    let kill = format!("kill -s TERM {0} && kill -s INT {0}", program.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status()?.success());
     let (status, errors) = program.end()?;
     assert!(status.success(), "{status}: {errors}");
     assert_eq!(errors, "");
@@ -65,6 +66,18 @@ fn takes_other_ports_if_the_usual_ones_are_taken_and_says_when_the_node_ends() -
     assert_eq!(status.code(), Some(1));
     assert_eq!(errors, "error: the node ended by itself\n");
     until_nothing_is_left(&directory)
+}
+
+/// Each finds the usual ports free and binds them seconds later, when the other may have them.
+#[test]
+fn two_that_start_together_both_get_ports() -> Result<()> {
+    let programs = [Program::start(&mut broker())?, Program::start(&mut broker())?];
+    let mut urls = Vec::new();
+    for program in &programs {
+        urls.push(program.line_with("AMQP_URL")?);
+    }
+    assert_ne!(urls[0], urls[1]);
+    Ok(())
 }
 
 #[test]
