@@ -78,15 +78,17 @@ fn two_receivers_take_turns_and_a_prefix_keeps_others_out() -> Result<()> {
     let mut first = waiting_receiver(receiver(&vhost.url()));
     let mut second = waiting_receiver(receiver(&vhost.url()));
     let mut apart = waiting_receiver(receiver(&vhost.url()).args(["--prefix", "ann-"]));
-    sender(&vhost.url()).run().expect_code(0);
-    sender(&vhost.url()).run().expect_code(0);
+    // Two and two: three receivers of one queue would have two, one and one.
+    for _ in 0..2 {
+        sender(&vhost.url()).run().expect_code(0);
+        sender(&vhost.url()).env("AMQP_PREFIX", "ann-").run().expect_code(0);
+        apart.expect_line(RECEIVED);
+    }
     first.expect_line(RECEIVED);
     second.expect_line(RECEIVED);
-    sender(&vhost.url()).env("AMQP_PREFIX", "ann-").run().expect_code(0);
-    apart.expect_line(RECEIVED);
-    for mut receiver in [first, second, apart] {
+    for (mut receiver, count) in [(first, 1), (second, 1), (apart, 2)] {
         receiver.interrupt();
-        assert_eq!(receiver.wait(SOON).expect_code(0).stdout, [WAITING, RECEIVED]);
+        assert_eq!(receiver.wait(SOON).expect_code(0).stdout.len(), 1 + count);
     }
     Ok(())
 }
@@ -229,7 +231,11 @@ fn twenty_cuts_in_a_row_leave_one_consumer_and_no_more_threads() -> Result<()> {
         assert!(start.elapsed() < SOON, "{} threads, {threads} after two cuts", receiver.threads());
         std::thread::yield_now();
     }
-    assert_eq!(vhost.consumers()?.len(), 1);
+    // The broker may learn late of what was cut.
+    let start = Instant::now();
+    while vhost.consumers()?.len() != 1 {
+        assert!(start.elapsed() < SOON, "{:#?}", vhost.consumers()?);
+    }
     assert_eq!(relay.connections(), 1);
     receiver.interrupt();
     receiver.wait(SOON).expect_code(0);
@@ -280,11 +286,17 @@ fn a_reader_that_goes_away_ends_the_receiver_quietly() -> Result<()> {
         env!("CARGO_BIN_EXE_sender"),
         vhost.url()
     );
-    // The pipeline ends only when the receiver does, which notices at its next line.
+    // The pipeline ends only when the receiver does, which notices at its first line without a reader.
     let mut shell = Program::new("sh").args(["-c", &pipeline]).start();
     shell.expect_line(WAITING);
-    sender(&vhost.url()).run().expect_code(0);
-    let end = shell.wait(SOON).expect_code(0);
+    let start = Instant::now();
+    let end = loop {
+        sender(&vhost.url()).run().expect_code(0);
+        match shell.try_wait(Duration::from_millis(100)) {
+            Ok(end) => break end.expect_code(0),
+            Err(still_runs) => assert!(start.elapsed() < SOON, "{still_runs}"),
+        }
+    };
     assert!(end.stderr.is_empty(), "{:?}", end.stderr);
     Ok(())
 }

@@ -197,7 +197,7 @@ fn a_receiver_whose_queue_is_deleted_makes_another() -> Result<()> {
     let vhost = broker::node().vhost()?;
     let mut receiver = start_receiver(&vhost, &[]);
     let name = new_queue(&mut receiver);
-    broker::node().rabbitmqctl(&["delete_queue", "-p", vhost.name(), &name])?;
+    vhost.delete_queue(&name)?;
     let name = new_queue(&mut receiver);
     wait_for_queues(&vhost, &[&name])?;
     emit(&vhost, "afterwards");
@@ -258,6 +258,7 @@ mod own_broker {
         let mut receivers = [start_receiver(&vhost, &[]), start_receiver(&vhost, &[])];
         receivers.iter_mut().for_each(|receiver| drop(new_queue(receiver)));
         emit(&vhost, "before");
+        receivers.iter_mut().for_each(|receiver| receiver.expect_line(" [x] before"));
         node.write_out()?;
         node.kill()?;
         node.restart()?;
@@ -266,7 +267,6 @@ mod own_broker {
         wait_for_queues(&vhost, &[&names[0], &names[1]])?;
         emit(&vhost, "after");
         for mut receiver in receivers {
-            receiver.expect_line(" [x] before");
             receiver.expect_line(" [x] after");
             assert_eq!(stop(receiver).stdout, [WAITING, " [x] before", " [x] after"]);
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, ensure};
 use broker::{Node, Vhost};
 use harness::{End, Program, Running};
 use serde_json::json;
@@ -62,16 +63,16 @@ fn expect_redelivered(worker: &mut Running) {
 
 /// Waits until the queue has this many messages to deliver and this many delivered, but not acknowledged.
 fn wait_for_counts(vhost: &Vhost<'_>, ready: u64, unacknowledged: u64) -> anyhow::Result<()> {
-    let expected = json!({"messages_ready": ready, "messages_unacknowledged": unacknowledged});
-    let columns = ["messages_ready", "messages_unacknowledged"];
-    let question = [&["-q", "list_queues", "-p", vhost.name(), "--formatter", "json"], &columns[..]].concat();
     let since = Instant::now();
     loop {
-        let answer = broker::node().rabbitmqctl(&question)?;
-        if serde_json::from_str::<serde_json::Value>(&answer)? == json!([expected]) {
+        let queue = vhost.queue("task_queue")?.context("no task_queue")?;
+        if queue["messages_ready"] == ready && queue["messages_unacknowledged"] == unacknowledged {
             return Ok(());
         }
-        anyhow::ensure!(since.elapsed() < Duration::from_secs(15), "expected {expected}, got {answer}");
+        ensure!(
+            since.elapsed() < Duration::from_secs(30),
+            "expected {ready} and {unacknowledged}, got {queue:#}"
+        );
     }
 }
 
@@ -91,7 +92,7 @@ fn publish(
             "properties": properties,
         }),
     )?;
-    anyhow::ensure!(answer["routed"] == true, "{answer}");
+    ensure!(answer["routed"] == true, "{answer}");
     Ok(())
 }
 
@@ -298,6 +299,7 @@ fn ctrl_c_with_auto_ack_does_what_nobody_else_can_do_any_more() -> anyhow::Resul
     let mut worker = start_worker(&vhost, &["--auto-ack"]);
     worker.expect_line("Received a message: in hand...");
     wait_for_counts(&vhost, 0, 0)?;
+    ensure!(!worker.stdout().contains(&"Done".to_owned()), "too late for Ctrl-C");
     worker.interrupt();
     worker.expect_line("Done");
     expect_done(&mut worker, &["2", "3"]);
@@ -388,8 +390,9 @@ fn a_prefix_keeps_two_people_on_one_broker_apart() -> anyhow::Result<()> {
     let vhost = broker::node().vhost()?;
     let (mut ann, mut bob) =
         (start_worker(&vhost, &["--prefix", "ann-"]), start_worker(&vhost, &["--prefix", "bob-"]));
-    send(&vhost, &["--prefix", "ann-"], "for Ann");
+    // Ann's worker came first, and would get the first of one queue.
     send(&vhost, &["--prefix", "bob-"], "for Bob");
+    send(&vhost, &["--prefix", "ann-"], "for Ann");
     expect_done(&mut ann, &["for Ann"]);
     expect_done(&mut bob, &["for Bob"]);
     Ok(())

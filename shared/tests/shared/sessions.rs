@@ -1,5 +1,6 @@
 //! Sessions: what runs again after a loss, what ends them, and what they leave on the broker.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -290,10 +291,12 @@ async fn closing_says_goodbye_to_the_broker() -> Result<()> {
 #[test]
 fn the_brokers_words_are_the_cause_of_a_loss_that_a_call_sees_first() -> Result<()> {
     on_both_runtimes(async || {
-        let vhost = broker::node().vhost()?;
+        let vhost = Arc::new(broker::node().vhost()?);
         let shutdown = Shutdown::new();
-        let args = ConnectionArgs::for_url(vhost.url());
-        let connection = Connection::open(&args, "calling", &shutdown).await?;
+        // A delay, so that the next connection is not there before anybody has looked at the state.
+        let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
+        relay.delay(Duration::from_millis(30));
+        let connection = Connection::open(&args_through(&relay, &vhost), "calling", &shutdown).await?;
         let calls = connection.session::<()>(async |session| {
             loop {
                 declare(&session.channel, "q", QueueType::Classic).await?;
@@ -306,18 +309,11 @@ fn the_brokers_words_are_the_cause_of_a_loss_that_a_call_sees_first() -> Result<
                     |state: &State| matches!(state, State::Up { generation: now } if *now >= generation);
                 within(state.wait_for(is_next)).await?;
                 eventually("the calls", || Ok(vhost.queue("q")?.is_some())).await?;
-                let name = vhost.name().to_owned();
-                let close = tokio::task::spawn_blocking(move || {
-                    broker::node().rabbitmqctl(&[
-                        "close_all_connections",
-                        "--vhost",
-                        &name,
-                        "closed by a test",
-                    ])
-                });
+                let of = vhost.clone();
+                let close = tokio::task::spawn_blocking(move || of.close_connections());
                 let lost = state.wait_for(|state| matches!(state, State::Reconnecting { .. }));
                 let cause = within(lost).await?.to_string();
-                close.await??;
+                assert_eq!(close.await??, 1);
                 assert!(cause.contains("closed by a test"), "{cause}");
             }
             anyhow::Ok(())

@@ -59,9 +59,8 @@ fn a_queue_that_is_deleted_under_it() {
     let node = broker::node();
     let vhost = node.vhost().unwrap();
     let mut run = smoke(&vhost.url()).args(["--only", "heartbeat", "--repeat", "10"]).start();
-    // On a busy machine the command may come after the queue has gone by itself: then the next one is its aim.
-    let delete = |queue: &str| node.rabbitmqctl(&["delete_queue", "-p", vhost.name(), queue]);
-    while delete(&wait_for_queue(node, vhost.name(), ".idle")).is_err() {}
+    // On a busy machine this may come after the queue has gone by itself: then the next one is its aim.
+    while vhost.delete_queue(&wait_for_queue(node, vhost.name(), ".idle")).is_err() {}
     let failed = run.wait_for_line(|line| line.starts_with("heartbeat "));
     assert!(
         failed.contains(" fail ") && failed.contains("somebody deleted this program's queue"),
@@ -125,7 +124,7 @@ fn a_network_that_delays_messages_by_3_seconds() {
     for (more, code) in [(&["--timeout", "20s"][..], 0), (&["--timeout", "20s", "--strict"], 1)] {
         let patient = run(more);
         assert_eq!(patient.end.code, Some(code));
-        patient.expect("hello", "warn", &["slow: took 6.", "instead of at most 2s"]);
+        patient.expect("hello", "warn", &["slow: took ", "instead of at most 2s"]);
     }
     expect_nothing_left(&vhost);
 }
@@ -181,7 +180,7 @@ fn a_silent_host_of_several_has_its_share_of_the_time_only() {
 #[test]
 fn a_deadline_that_comes_first() {
     let vhost = broker::node().vhost().unwrap();
-    let report = report(smoke(&vhost.url()).args(["--only", "heartbeat,get", "--deadline", "1s"]));
+    let report = report(smoke(&vhost.url()).args(["--only", "heartbeat,get", "--deadline", "3s"]));
     assert_eq!(report.end.code, Some(3), "{}", report.end);
     report.expect("heartbeat", "fail", &["before the deadline", "--deadline"]);
     assert_eq!(report.value["outcome"], "deadline");

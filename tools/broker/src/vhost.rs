@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -136,13 +136,31 @@ impl<'n> Vhost<'n> {
         Ok(connections)
     }
 
-    /// Closes all connections of this vhost with 320 (CONNECTION_FORCED) and says how many there were (about
-    /// a second). The broker has told every client when this returns; a client that does not read is listed
-    /// as `closing` for some seconds more.
+    /// Closes all connections of this vhost with 320 (CONNECTION_FORCED) and says how many there were. The
+    /// broker has told every client when this returns; a client that does not read is listed as `closing` for
+    /// some seconds more.
     pub fn close_connections(&self) -> Result<usize> {
-        let count = self.connections()?.len();
-        self.node.rabbitmqctl(&["close_all_connections", "--vhost", &self.name, "closed by a test"])?;
-        Ok(count)
+        let open = format!(
+            "[{{pid, Pid}}, {{vhost, <<\"{}\">>}}, {{state, State}}] <- \
+             rabbit_networking:connection_info_all([pid, vhost, state]), State =/= closing, State =/= closed",
+            self.name
+        );
+        let close = "rabbit_networking:close_connection(Pid, \"closed by a test\")";
+        Ok(array(self.node.evaluate(&format!("[begin {close}, 1 end || {open}]"))?)?.len())
+    }
+
+    /// Deletes a queue, also one that is exclusive to a connection, with what is in it.
+    ///
+    /// # Errors
+    /// If there is no such queue.
+    pub fn delete_queue(&self, name: &str) -> Result<()> {
+        let lookup =
+            format!("rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{}\">>, queue, <<\"{name}\">>))", self.name);
+        let delete = "{ok, _} = rabbit_amqqueue:delete(Queue, false, false, <<\"test\">>), true";
+        let deleted =
+            self.node.evaluate(&format!("case {lookup} of {{ok, Queue}} -> {delete}; _ -> false end"))?;
+        ensure!(deleted == true, "there is no queue {name}");
+        Ok(())
     }
 
     /// A list of the broker's lists of properties.
