@@ -12,8 +12,10 @@ use crate::check::Profile;
 ///
 /// Exit codes: 0 all passed, 1 a check failed or lacked a permission, 2 no connection or login, 3 the deadline
 /// came first, 64 wrong usage, 130 interrupted. With --output nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.
+///
+/// Of an option that is given twice the last one counts, so that an alias may have options of its own.
 #[derive(Parser)]
-#[command(name = "smoke", version)]
+#[command(name = "smoke", version, args_override_self = true)]
 pub(crate) struct Args {
     /// List all checks and end
     #[arg(long)]
@@ -126,6 +128,13 @@ mod tests {
             Args::parse_from(["smoke", "--only", "hello,topic", "--only", "rpc", "--profile", "quick"]);
         assert_eq!(args.only, ["hello", "topic", "rpc"]);
         assert_eq!(args.profile, Profile::Quick);
+    }
+
+    #[test]
+    fn the_last_of_two_values_counts() {
+        let args = Args::parse_from(["smoke", "--slow", "1m", "--slow", "3s", "--strict", "--strict"]);
+        assert_eq!(args.slow, Duration::from_secs(3));
+        assert!(args.strict);
     }
 
     #[test]

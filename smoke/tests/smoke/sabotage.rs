@@ -117,7 +117,7 @@ fn a_network_that_changes_bodies() {
 fn a_network_that_delays_messages_by_3_seconds() {
     let vhost = broker::node().vhost().unwrap();
     let url = tampered(&vhost, Tampering::Delay(Duration::from_secs(3)));
-    let run = |more: &[&str]| report(smoke(&url).args(["--only", "hello"]).args(more));
+    let run = |more: &[&str]| report(smoke(&url).args(["--only", "hello", "--slow", "2s"]).args(more));
     let impatient = run(&["--timeout", "2s"]);
     assert_eq!(impatient.end.code, Some(1));
     impatient.expect("hello", "fail", &["get message 1 of 3 from the queue", "within 2s", "--timeout"]);

@@ -53,7 +53,7 @@ pub(crate) fn write(folder: &Path, programs: &Programs, node: &Node, vhost: Opti
         )?;
     }
     // What `cargo install --path smoke` puts into the path.
-    command(folder, "smoke", &format!("exec '{}' \"$@\"\n", programs.get("smoke")?.path.display()))?;
+    command(folder, "smoke", &execute("smoke", &programs.get("smoke")?.path))?;
     command(folder, "pgrep", PGREP)
 }
 
@@ -64,11 +64,18 @@ fn command(folder: &Path, name: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// A line of shell that becomes the program.
+fn execute(name: &str, path: &Path) -> String {
+    // That the machine of a test is busy is nothing for the page to show.
+    let patience = if name == "smoke" { "--slow 1m " } else { "" };
+    format!("exec '{}' {patience}\"$@\"\n", path.display())
+}
+
 /// `cargo run` without the building.
 fn cargo(programs: &Programs, management: &str) -> String {
     let mut cases = String::new();
     for (name, path) in programs.iter() {
-        cases += &format!("  {name}) exec '{}' \"$@\" ;;\n", path.display());
+        cases += &format!("  {name}) {} ;;\n", execute(name, path).trim_end());
     }
     format!(
         r#"case $1 in
