@@ -253,7 +253,7 @@ async fn the_deadline_holds_however_often_a_message_may_be_sent_again() -> Resul
     let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
     let connection = Connection::open(&args_through(&relay, &vhost), "late", &Shutdown::new()).await?;
     queue_q().declare(&connection).await?;
-    let publisher = Publisher::new(&connection, 1).with_deadline(Duration::from_millis(200)).with_resends(2);
+    let publisher = Publisher::new(&connection, 1).with_deadline(Duration::from_secs(2)).with_resends(2);
     // Reserves the channel.
     let outcome = publisher.publish(&to("k", true, b"first")).await;
     assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
@@ -303,7 +303,7 @@ async fn no_room_for_another_channel_is_said_in_those_words() -> Result<()> {
     let args = ConnectionArgs::for_url(format!("{}?channel_max=1", vhost.url()));
     let connection = Connection::open(&args, "one channel", &Shutdown::new()).await?;
     queue_q().declare(&connection).await?;
-    let publisher = Publisher::new(&connection, 2).with_deadline(Duration::from_millis(500));
+    let publisher = Publisher::new(&connection, 2).with_deadline(Duration::from_secs(2));
     let outcome = publisher.publish(&to("k", true, b"first")).await;
     assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
     let outcome = publisher.publish(&to("k", false, b"second")).await;

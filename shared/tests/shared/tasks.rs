@@ -179,7 +179,7 @@ fn elsewhere_a_task_is_one_like_any_other() -> Result<()> {
 /// A thread of lapin's that runs tasks wakes those of other connections.
 #[test]
 fn what_a_task_publishes_on_another_connection_leaves_at_once() -> Result<()> {
-    const MESSAGES: u32 = 100;
+    const MESSAGES: usize = 100;
     let vhost = broker::node().vhost()?;
     run(async {
         let (args, shutdown) = (ConnectionArgs::for_url(vhost.url()), Shutdown::new());
@@ -187,17 +187,20 @@ fn what_a_task_publishes_on_another_connection_leaves_at_once() -> Result<()> {
         let there = Connection::open(&args, "there", &shutdown).await?;
         let publisher = Publisher::new(&there, 1).with_topology(queue());
         let task = here.spawn(async move {
-            let start = Instant::now();
+            let mut times = Vec::new();
             for _ in 0..MESSAGES {
+                let start = Instant::now();
                 let outcome = publisher.publish(&message(b"over there")).await;
+                times.push(start.elapsed());
                 assert!(matches!(outcome, Outcome::Confirmed), "{outcome:?}");
             }
-            (thread_name(), start.elapsed())
+            times.sort();
+            (thread_name(), times[MESSAGES / 2])
         });
-        let (name, time) = within(task).await?;
+        let (name, median) = within(task).await?;
         assert_eq!(name, LAPINS);
         // One takes about a millisecond; where the other thread is not woken it was fifty.
-        assert!(time < MESSAGES * Duration::from_millis(15), "{time:?}");
+        assert!(median < Duration::from_millis(25), "{median:?}");
         shutdown.close_connections().await;
         Ok(())
     })

@@ -177,7 +177,7 @@ fn acknowledgements_leave_while_the_next_handler_keeps_the_thread() -> Result<()
             let mut seen = notes.lock().expect("no handler panics");
             seen.push(delivery.data[0]);
             // Hard work, without an await.
-            thread::sleep(Duration::from_millis(200));
+            thread::sleep(Duration::from_millis(500));
             match (delivery.data[0], times(&seen, 2)) {
                 (2, 1) => relay.cut(),
                 (3, 2) => stop.request(),

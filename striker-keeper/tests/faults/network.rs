@@ -87,10 +87,12 @@ fn fault_05_loss_during_rebuild() -> Result<()> {
 
         // Each time a little later: in the handshake, the declarations, the start of the consumers.
         let cuts: u64 = scale(12, 60);
+        let mut accepted = relay.accepted();
         relay.cut();
         for cut in 0..cuts {
-            relay.wait_for_accepted(relay.accepted() + 1, LIMIT);
+            relay.wait_for_accepted(accepted + 1, LIMIT);
             sleep(Duration::from_millis(cut % 12));
+            accepted = relay.accepted();
             relay.cut();
         }
         let starts = keeper.catch.starts();
@@ -301,7 +303,7 @@ fn rubbish(broker: u16, direction: Direction) -> Result<u16> {
             forward(broker.try_clone()?, client.try_clone()?);
             if number == 0 {
                 // After the handshake, when nothing else is on its way.
-                sleep(Duration::from_millis(700));
+                sleep(Duration::from_secs(2));
                 let mut victim = if direction == Direction::ToClient { client } else { broker };
                 victim.write_all(&[0xfe; 64])?;
             }

@@ -234,7 +234,7 @@ fn fault_11_disk_and_memory_alarm() -> Result<()> {
         let client = Client::open(&stage.url(), "alarmed")?;
         let queues = vec![Queue::new("q", QueueType::Classic)];
         client.declare(&Topology { queues, ..Topology::default() })?;
-        let publisher = Publisher::new(&client.connection, 1).with_deadline(Duration::from_millis(300));
+        let publisher = Publisher::new(&client.connection, 1).with_deadline(Duration::from_secs(2));
         let publish = || client.publish(&publisher, "", "q", "body");
         ensure!(matches!(publish()?, Outcome::Confirmed));
 

@@ -29,7 +29,7 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> 
 
 /// Whether a broker answers at the AMQP port of `node`.
 pub(crate) fn answers(node: &Node) -> bool {
-    broker::speaks_amqp(("127.0.0.1", node.port()), Duration::from_millis(500))
+    broker::speaks_amqp(("127.0.0.1", node.port()), Duration::from_secs(3))
 }
 
 /// A program whose standard output is read line by line.
@@ -154,7 +154,8 @@ pub(crate) fn until_nothing_is_left(directory: &Path) -> Result<()> {
 pub(crate) fn listeners(pids: &[u32]) -> Result<Vec<String>> {
     let mut sockets = HashSet::new();
     for pid in pids {
-        for file in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        // A helper may have ended since it was seen.
+        for file in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
             if let Ok(target) = fs::read_link(file.path()) {
                 sockets.insert(target.to_string_lossy().into_owned());
             }
