@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use broker::{Node, Vhost};
+use broker::Node;
 use harness::{End, Program, Relay, Running, silent_peer};
 use serde_json::json;
 use shared::{Connection, ConnectionArgs, Error, Shutdown};
@@ -41,10 +41,6 @@ fn one_line(end: End, code: i32, words: &[&str]) -> String {
 }
 
 /// `vhost`'s URL through a relay.
-fn through(relay: &Relay, vhost: &Vhost<'_>) -> String {
-    format!("amqp://127.0.0.1:{}/{}", relay.port(), vhost.name())
-}
-
 #[test]
 fn the_receiver_prints_what_the_sender_sent_whichever_starts_first() -> Result<()> {
     let vhost = broker::node().vhost()?;
@@ -212,7 +208,7 @@ fn twenty_cuts_in_a_row_leave_one_consumer_and_no_more_threads() -> Result<()> {
     let vhost = broker::node().vhost()?;
     let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
     let program =
-        receiver(&through(&relay, &vhost)).args(["--queue-type", "classic"]).env("RUST_LOG", "debug");
+        receiver(&vhost.url_through(relay.port())).args(["--queue-type", "classic"]).env("RUST_LOG", "debug");
     let mut receiver = waiting_receiver(program);
     let mut threads = 0;
     for generation in 2..=21 {
@@ -246,7 +242,7 @@ fn twenty_cuts_in_a_row_leave_one_consumer_and_no_more_threads() -> Result<()> {
 fn used_up_attempts_end_the_receiver_with_address_cause_and_count() -> Result<()> {
     let vhost = broker::node().vhost()?;
     let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
-    let program = receiver(&through(&relay, &vhost)).args(["--reconnect-attempts", "5"]);
+    let program = receiver(&vhost.url_through(relay.port())).args(["--reconnect-attempts", "5"]);
     let mut receiver = waiting_receiver(program);
     relay.refuse(true);
     relay.cut();

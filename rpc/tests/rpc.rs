@@ -294,8 +294,7 @@ async fn a_call_in_flight_survives_a_lost_connection() -> Result<()> {
     let vhost = broker::node().vhost()?;
     let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
     let _server = awaiting_server(server(&vhost.url()));
-    let (connection, _shutdown) =
-        connect(format!("amqp://127.0.0.1:{}/{}", relay.port(), vhost.name())).await?;
+    let (connection, _shutdown) = connect(vhost.url_through(relay.port())).await?;
     let client = RpcClient::new(&connection, rpc::QUEUE, ReplyTo::Queue);
     for cut in 0..20 {
         let call = client.call(cut, LIMIT);
@@ -310,7 +309,7 @@ async fn a_call_in_flight_survives_a_lost_connection() -> Result<()> {
 fn twenty_cuts_in_a_row_leave_one_consumer_and_the_server_serving() -> Result<()> {
     let vhost = broker::node().vhost()?;
     let relay = Relay::start(("127.0.0.1", broker::node().port()))?;
-    let url = format!("amqp://127.0.0.1:{}/{}", relay.port(), vhost.name());
+    let url = vhost.url_through(relay.port());
     let mut server = awaiting_server(server(&url).env("RUST_LOG", "debug"));
     for generation in 2..=21 {
         relay.cut();
@@ -362,8 +361,7 @@ async fn calls_that_nobody_waits_for_are_forgotten_and_the_others_are_capped() -
         declared.deadline("declare a queue").await
     });
     declare.await?;
-    let (connection, _shutdown) =
-        connect(format!("amqp://127.0.0.1:{}/{}", relay.port(), vhost.name())).await?;
+    let (connection, _shutdown) = connect(vhost.url_through(relay.port())).await?;
     let client = std::sync::Arc::new(RpcClient::new(&connection, "q", ReplyTo::Queue));
 
     let mut calls = JoinSet::new();

@@ -27,10 +27,6 @@ fn program(path: &str, url: &str) -> Program {
 }
 
 /// The vhost's URL, through the relay.
-fn through(relay: &Relay, vhost: &Vhost<'_>) -> String {
-    format!("amqp://guest:guest@{}/{}", relay.address(), vhost.name())
-}
-
 fn relay() -> Result<Relay> {
     Ok(Relay::start(("127.0.0.1", broker::node().port()))?)
 }
@@ -333,7 +329,7 @@ async fn commit_on_a_connection_that_breaks(how: Break, arrived: u32) -> Result<
     let (vhost, relay) = (broker::node().vhost()?, relay()?);
     let direct = ConnectionArgs::for_url(vhost.url());
     let observer = Connection::open(&direct, "observer", &Shutdown::new()).await?;
-    let args = ConnectionArgs::for_url(through(&relay, &vhost));
+    let args = ConnectionArgs::for_url(vhost.url_through(relay.port()));
     let connection = Connection::open(&args, "tx", &Shutdown::new()).await?;
     let queue = TrialQueue::new(&direct, "tx", QueueType::Classic)?;
     observer.session(async |session| queue.declare(&session.channel).await).await?;
@@ -401,7 +397,7 @@ async fn tx_publish_calls_a_commit_unknown_whose_answer_was_cut_off_though_it_wa
     let (vhost, relay) = (broker::node().vhost()?, relay()?);
     let direct = ConnectionArgs::for_url(vhost.url());
     let observer = Connection::open(&direct, "observer", &Shutdown::new()).await?;
-    let mut running = program(TX_PUBLISH, &through(&relay, &vhost)).args(["--pause", "1s"]).start();
+    let mut running = program(TX_PUBLISH, &vhost.url_through(relay.port())).args(["--pause", "1s"]).start();
     running.wait_for_line(|line| line.contains("before the commit"));
     relay.silence(Direction::ToClient, true);
     let invoices = queue_of_run(&vhost, "tx_invoices").await?;
@@ -420,7 +416,7 @@ async fn tx_publish_calls_a_commit_unknown_whose_answer_was_cut_off_though_it_wa
 #[test]
 fn a_transaction_lost_before_its_commit_is_done_again_as_a_whole() -> Result<()> {
     let (vhost, relay) = (broker::node().vhost()?, relay()?);
-    let mut running = program(TX_PUBLISH, &through(&relay, &vhost)).args(["--pause", "1s"]).start();
+    let mut running = program(TX_PUBLISH, &vhost.url_through(relay.port())).args(["--pause", "1s"]).start();
     running.wait_for_line(|line| line.contains("before the commit"));
     relay.cut();
     for line in [
@@ -454,7 +450,8 @@ async fn confirms_lost_with_their_connection_are_unknown_and_the_rest_is_publish
     let observer = Connection::open(&direct, "observer", &Shutdown::new()).await?;
     // With a window of 128 this makes 3200 messages per second at most, however fast the machine is.
     relay.delay(Duration::from_millis(20));
-    let mut running = program(CONFIRM_PUBLISH, &through(&relay, &vhost)).args(["--messages", "8000"]).start();
+    let mut running =
+        program(CONFIRM_PUBLISH, &vhost.url_through(relay.port())).args(["--messages", "8000"]).start();
     let queue = queue_of_run(&vhost, "confirms").await?;
     for (connections, count) in [(1, 500), (2, 2000), (3, 4000)] {
         relay.wait_for_accepted(connections, Duration::from_secs(10));
@@ -482,7 +479,7 @@ mod own_broker {
         let slow = Relay::start(("127.0.0.1", node.port()))?;
         slow.delay(Duration::from_millis(40));
         let mut confirms =
-            program(CONFIRM_PUBLISH, &through(&slow, &vhost)).args(["--messages", "8000"]).start();
+            program(CONFIRM_PUBLISH, &vhost.url_through(slow.port())).args(["--messages", "8000"]).start();
         let queue = queue_of_run(&vhost, "confirms").await?;
         wait_for_messages(&observer, &queue, 500).await?;
         // Far more than it can send until the kill.

@@ -51,7 +51,7 @@ pub(crate) async fn eventually(what: &str, holds: impl Fn() -> Result<bool>) -> 
 
 /// A connection to `vhost` that passes through `relay`.
 pub(crate) fn args_through(relay: &Relay, vhost: &Vhost<'_>) -> ConnectionArgs {
-    ConnectionArgs::for_url(url_at(relay.port(), &vhost.url()))
+    ConnectionArgs::for_url(vhost.url_through(relay.port()))
 }
 
 /// `url` with another port.

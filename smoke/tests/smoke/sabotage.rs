@@ -16,7 +16,7 @@ fn set_policy(vhost: &Vhost<'_>, definition: Value) {
 }
 
 fn tampered(vhost: &Vhost<'_>, tampering: Tampering) -> String {
-    through(vhost, frame_relay::start(broker::node().port(), tampering))
+    vhost.url_through(frame_relay::start(broker::node().port(), tampering))
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_network_that_delays_everything_by_3_seconds() {
     let vhost = broker::node().vhost().unwrap();
     let relay = Relay::start(("127.0.0.1", broker::node().port())).unwrap();
     relay.delay(Duration::from_secs(3));
-    let report = report(smoke(&through(&vhost, relay.port())).args(["--wait", "0s"]));
+    let report = report(smoke(&vhost.url_through(relay.port())).args(["--wait", "0s"]));
     assert_eq!(report.end.code, Some(2));
     report.expect("tcp", "pass", &[]);
     report.expect("broker", "fail", &["takes connections but does not answer"]);
@@ -192,12 +192,14 @@ fn a_broker_that_is_still_starting_is_waited_for() {
     let vhost = broker::node().vhost().unwrap();
     let relay = Relay::start(("127.0.0.1", broker::node().port())).unwrap();
     relay.refuse(true);
-    let run = smoke(&through(&vhost, relay.port())).args(["--only", "hello", "--wait", "20s"]).start();
-    thread::sleep(Duration::from_secs(1));
+    let run = smoke(&vhost.url_through(relay.port()))
+        .args(["--only", "hello", "--wait", "20s", "--slow", "2s"])
+        .start();
+    thread::sleep(Duration::from_secs(3));
     relay.refuse(false);
     let end = { run }.wait(Duration::from_secs(30)).expect_code(0);
-    assert!(end.elapsed > Duration::from_secs(1), "{end}");
-    assert!(!end.to_string().contains("slow"), "a broker that is waited for is not slow: {end}");
+    assert!(end.elapsed > Duration::from_secs(3), "{end}");
+    assert!(!end.to_string().contains("slow: "), "a broker that is waited for is not slow: {end}");
 }
 
 mod own_broker {

@@ -64,7 +64,7 @@ fn several_at_once_and_several_times_come_to_the_same() {
 fn a_relay_that_only_passes_on_changes_nothing() {
     let vhost = broker::node().vhost().unwrap();
     let port = frame_relay::start(broker::node().port(), Tampering::None);
-    let report = report(smoke(&through(&vhost, port)));
+    let report = report(smoke(&vhost.url_through(port)));
     assert_eq!((report.end.code, report.with("skipped")), (Some(0), vec!["tls"]), "{}", report.end);
 }
 

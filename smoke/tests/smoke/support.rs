@@ -120,8 +120,3 @@ pub(crate) fn wait_until_nothing_left(node: &Node, vhost: &str, limit: Duration)
         std::thread::sleep(Duration::from_millis(100));
     }
 }
-
-/// The vhost's URL through something on another port.
-pub(crate) fn through(vhost: &Vhost<'_>, port: u16) -> String {
-    format!("amqp://127.0.0.1:{port}/{}", vhost.name())
-}

@@ -58,7 +58,12 @@ impl<'n> Vhost<'n> {
         self.node.url_of(&self.name)
     }
 
-    /// The same with TLS, if the node has [`Builder::tls`](crate::Builder::tls).
+    /// [`Vhost::url`] through a relay on another port of this machine.
+    pub fn url_through(&self, port: u16) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{port}/{}", self.name)
+    }
+
+    /// [`Vhost::url`] with TLS, if the node has [`Builder::tls`](crate::Builder::tls).
     pub fn tls_url(&self) -> String {
         self.node.tls_url_of(&self.name)
     }
