@@ -172,11 +172,10 @@ fn fault_29_prefetch_after_a_loss() -> Result<()> {
             let starts = keeper.catch.starts();
             stage.vhost.close_connections()?;
             keeper.catch.wait_for_start(starts + 1, LIMIT)?;
-            let consumers = stage.vhost.consumers()?;
-            ensure!(
-                consumers.len() == 2 && consumers.iter().all(|one| one["prefetch_count"] == 3),
-                "{consumers:?}"
-            );
+            eventually("two consumers, with a prefetch of three", || {
+                let consumers = stage.vhost.consumers()?;
+                Ok(consumers.len() == 2 && consumers.iter().all(|one| one["prefetch_count"] == 3))
+            })?;
             let queue = stage.vhost.queue("casillas")?.unwrap_or_default();
             ensure!(queue["messages_unacknowledged"].as_u64().is_some_and(|held| held <= 6), "{queue}");
         }
