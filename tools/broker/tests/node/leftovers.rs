@@ -2,6 +2,7 @@
 
 use std::env;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 use broker::{Node, TEST_NODE, node};
@@ -56,7 +57,7 @@ fn starting_in_another_process() -> Result<()> {
                     return;
                 }
             }
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(5));
         }
     });
     Node::start().map(drop)
