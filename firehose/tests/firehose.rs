@@ -417,7 +417,7 @@ async fn enable_turns_tracing_on_and_puts_back_what_was_before() -> Result<()> {
 fn an_error_puts_tracing_back_too() -> Result<()> {
     let vhost = node().vhost()?;
     let relay = Relay::start(("127.0.0.1", node().port()))?;
-    let url = format!("amqp://guest:guest@{}/{}", relay.address(), vhost.name());
+    let url = vhost.url_through(relay.port());
     let management = node().management_url();
     let mut tail =
         trace_tail(&url, &["--enable", "--management-url", &management, "--reconnect-attempts", "2"]);

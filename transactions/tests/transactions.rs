@@ -26,7 +26,6 @@ fn program(path: &str, url: &str) -> Program {
     Program::new(path).args(["--url", url])
 }
 
-/// The vhost's URL, through the relay.
 fn relay() -> Result<Relay> {
     Ok(Relay::start(("127.0.0.1", broker::node().port()))?)
 }

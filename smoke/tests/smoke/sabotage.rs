@@ -132,7 +132,7 @@ fn a_network_that_delays_messages_by_3_seconds() {
     for (more, code) in [(&["--timeout", "20s"][..], 0), (&["--timeout", "20s", "--strict"], 1)] {
         let patient = run(more);
         assert_eq!(patient.end.code, Some(code));
-        patient.expect("hello", "warn", &["slow: took ", "instead of at most 2s"]);
+        patient.expect("hello", "warn", &["slow: took 6.", "instead of at most 2s"]);
     }
     expect_nothing_left(&vhost);
 }

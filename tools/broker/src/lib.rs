@@ -45,7 +45,7 @@ pub use certificates::{Authority, CertificateFiles, Certificates, Identity};
 pub use cluster::Cluster;
 pub use find::{ROOT, Server, find_server};
 pub use node::Node;
-pub use ports::{free_port, is_free_port};
+pub use ports::free_port;
 pub use probe::speaks_amqp;
 pub use shared::{TEST_NODE, node};
 pub use vhost::Vhost;

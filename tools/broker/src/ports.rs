@@ -68,7 +68,7 @@ pub fn free_port() -> Result<u16> {
 
 /// Whether nothing listens on `port` of the loopback addresses, of IPv4 and, where there is one, of IPv6: a
 /// client that connects to `localhost` tries both.
-pub fn is_free_port(port: u16) -> bool {
+pub(crate) fn is_free_port(port: u16) -> bool {
     let taken_v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, port))
         .is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
     !taken_v6 && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()

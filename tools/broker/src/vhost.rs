@@ -1,6 +1,7 @@
 //! A vhost of its own for each test, so that tests on one node do not see each other's queues.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -9,6 +10,10 @@ use ureq::http::Method;
 use crate::builder::TICK;
 use crate::management::segment;
 use crate::node::Node;
+use crate::wait;
+
+/// Time for the broker to learn that a client is gone.
+const CONSUMERS_LIMIT: Duration = Duration::from_secs(30);
 
 /// What [`Vhost::queue`] tells as of the call.
 const COUNTERS: &[&str] = &["messages", "messages_ready", "messages_unacknowledged", "consumers"];
@@ -125,6 +130,16 @@ impl<'n> Vhost<'n> {
     /// `active`, `arguments`.
     pub fn consumers(&self) -> Result<Vec<Value>> {
         self.ask(&format!("rabbit_amqqueue:consumers_all(<<\"{}\">>)", self.name))
+    }
+
+    /// Waits until there are so many: the broker learns late of a client whose connection was cut.
+    ///
+    /// # Errors
+    /// If there are others after half a minute.
+    pub fn wait_for_consumers(&self, count: usize) -> Result<()> {
+        wait::until(CONSUMERS_LIMIT, &format!("{count} consumers"), || {
+            Ok((self.consumers()?.len() == count).then_some(()))
+        })
     }
 
     /// All connections of this vhost. Exact, because the broker is asked and not its statistics; the fields are

@@ -53,7 +53,7 @@ pub(crate) fn write(folder: &Path, programs: &Programs, node: &Node, vhost: Opti
         )?;
     }
     // What `cargo install --path smoke` puts into the path.
-    command(folder, "smoke", &execute("smoke", &programs.get("smoke")?.path))?;
+    command(folder, "smoke", &(execute("smoke", &programs.get("smoke")?.path) + "\n"))?;
     command(folder, "pgrep", PGREP)
 }
 
@@ -68,14 +68,14 @@ fn command(folder: &Path, name: &str, text: &str) -> Result<()> {
 fn execute(name: &str, path: &Path) -> String {
     // That the machine of a test is busy is nothing for the page to show.
     let patience = if name == "smoke" { "--slow 1m " } else { "" };
-    format!("exec '{}' {patience}\"$@\"\n", path.display())
+    format!("exec '{}' {patience}\"$@\"", path.display())
 }
 
 /// `cargo run` without the building.
 fn cargo(programs: &Programs, management: &str) -> String {
     let mut cases = String::new();
     for (name, path) in programs.iter() {
-        cases += &format!("  {name}) {} ;;\n", execute(name, path).trim_end());
+        cases += &format!("  {name}) {} ;;\n", execute(name, path));
     }
     format!(
         r#"case $1 in
