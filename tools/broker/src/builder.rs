@@ -151,7 +151,7 @@ impl Builder {
     ///
     /// If there is no RabbitMQ on this machine the error lists the ways to get one; if the node ends early
     /// the error shows the last lines of its output.
-    pub fn start(self) -> Result<Node> {
+    pub fn start(mut self) -> Result<Node> {
         let server = self.server()?;
         let listeners = self.listeners();
         ensure!(listeners.plain || listeners.tls, "a node without AMQP: neither with TLS nor without");
@@ -163,7 +163,8 @@ impl Builder {
         for port in chosen.into_iter().flatten() {
             ensure!(ports::is_free_port(port), "port {port} is taken; choose another one");
         }
-        for _ in 0..ATTEMPTS {
+        for attempt in 1..=ATTEMPTS {
+            self.at_last_no_usual_ports(attempt);
             let mut ports = Block::free()?;
             if listeners.plain {
                 ports.amqp = self.port.or_else(|| self.usual(AMQP, 1)).unwrap_or(ports.amqp);
@@ -180,6 +181,11 @@ impl Builder {
             }
         }
         bail!("another program took a port of the node, {ATTEMPTS} times in a row")
+    }
+
+    /// Two that start together could go on taking the usual ports from each other.
+    pub(crate) fn at_last_no_usual_ports(&mut self, attempt: u32) {
+        self.usual_ports &= attempt < ATTEMPTS;
     }
 
     /// The first of so many ports in a row, if they are wanted and all free.
@@ -309,8 +315,10 @@ pub(crate) fn check(cancelled: &AtomicBool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::thread;
 
     use super::*;
+    use crate::wait;
 
     #[test]
     fn a_port_that_another_takes_calls_for_another_attempt() {
@@ -318,6 +326,37 @@ mod tests {
         let _other = TcpListener::bind(("127.0.0.1", ports.amqp)).unwrap();
         let builder = Builder::default().management(false);
         assert!(builder.attempt(&find_server().unwrap(), ports).unwrap().is_none());
+    }
+
+    /// A node ends seconds after it has found its port taken.
+    #[test]
+    fn so_does_one_that_is_free_again_when_the_node_ends() {
+        let server = find_server().unwrap();
+        let takes: [fn(Block) -> u16; 3] = [|all| all.amqp, |all| all.management, |all| all.distribution];
+        thread::scope(|scope| {
+            for taken in takes {
+                let ports = Block::free().unwrap();
+                let other = TcpListener::bind(("127.0.0.1", taken(ports))).unwrap();
+                let server = &server;
+                scope.spawn(move || assert!(Builder::default().attempt(server, ports).unwrap().is_none()));
+                scope.spawn(move || {
+                    let failed = || Ok(has_failed(ports).then_some(()));
+                    wait::until(Duration::from_secs(60), "the node to fail", failed).unwrap();
+                    drop(other);
+                });
+            }
+        });
+    }
+
+    /// Whether a node of this process says so that is to have these ports.
+    fn has_failed(ports: Block) -> bool {
+        let management = format!("{{port, {}}}", ports.management);
+        let mut directories = fs::read_dir(env::temp_dir()).unwrap().flatten().map(|entry| entry.path());
+        let directory = directories.find(|directory| {
+            fs::read_to_string(directory.join("advanced.config")).is_ok_and(|text| text.contains(&management))
+        });
+        let output = directory.and_then(|directory| fs::read(directory.join("output")).ok());
+        output.is_some_and(|output| String::from_utf8_lossy(&output).contains("BOOT FAILED"))
     }
 
     #[test]

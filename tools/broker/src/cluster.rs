@@ -73,7 +73,7 @@ impl Builder {
     ///
     /// With [`Builder::port`] the nodes have that port and the ones that follow it; the management ports
     /// likewise, and those of [`Builder::usual_ports`].
-    pub fn start_cluster(self, count: u16) -> Result<Cluster> {
+    pub fn start_cluster(mut self, count: u16) -> Result<Cluster> {
         let server = self.server()?;
         for first in [self.port, self.management_port].into_iter().flatten() {
             ensure!(first.checked_add(count).is_some(), "there are no {count} ports from {first} on");
@@ -81,7 +81,8 @@ impl Builder {
                 ensure!(ports::is_free_port(port), "port {port} is taken; choose another one");
             }
         }
-        for _ in 0..ATTEMPTS {
+        for attempt in 1..=ATTEMPTS {
+            self.at_last_no_usual_ports(attempt);
             if let Some(cluster) = self.attempt_cluster(&server, count)? {
                 return Ok(cluster);
             }

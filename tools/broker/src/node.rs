@@ -287,11 +287,13 @@ impl Node {
         node.is_ok_and(runs)
     }
 
-    /// Whether another process listens on one of the ports that this node, which ended, was to have.
+    /// Whether another process listens on one of the ports that this node, which ended, was to have; or did when
+    /// the node wanted it.
     pub(crate) fn lost_a_port(&self) -> bool {
         let ports = self.place.ports;
         let needed = [ports.distribution, ports.amqp, ports.management, ports.tls];
-        !self.is_running() && needed.into_iter().any(|port| !ports::is_free_port(port))
+        let was_taken = || output::tells_of_a_taken_port(&self.place, &needed);
+        !self.is_running() && (needed.into_iter().any(|port| !ports::is_free_port(port)) || was_taken())
     }
 }
 

@@ -12,10 +12,24 @@ const LINES: usize = 20;
 /// with it.
 const FAILED: &str = "BOOT FAILED";
 
+/// What RabbitMQ writes of a listener's port that another process has, and of that of the distribution.
+const TAKEN: [&str; 2] = ["eaddrinuse", "distribution port"];
+
 /// The lines that tell best why a node did not start: those around the first [`FAILED`], else the last ones.
 pub(crate) fn tail(place: &Place) -> String {
     let output = fs::read(place.file("output")).unwrap_or_default();
     select(&String::from_utf8_lossy(&output))
+}
+
+/// Whether the node wrote that one of `ports` was taken.
+pub(crate) fn tells_of_a_taken_port(place: &Place, ports: &[u16]) -> bool {
+    let output = fs::read(place.file("output")).unwrap_or_default();
+    String::from_utf8_lossy(&output).lines().any(|line| names_a_taken_port(line, ports))
+}
+
+fn names_a_taken_port(line: &str, ports: &[u16]) -> bool {
+    let mut numbers = line.split(|character: char| !character.is_ascii_digit()).flat_map(str::parse);
+    TAKEN.iter().any(|taken| line.contains(taken)) && numbers.any(|number: u16| ports.contains(&number))
 }
 
 fn select(text: &str) -> String {
@@ -63,6 +77,15 @@ mod tests {
         assert_eq!(text.lines().count(), 20);
         assert!(text.starts_with("before 41\n"), "{text}");
         assert!(text.contains("\nthe reason\nBOOT FAILED\nafter 0\n"), "{text}");
+    }
+
+    #[test]
+    fn a_taken_port_is_told_from_a_number_and_from_another_failure() {
+        let listener = r#"{could_not_start_listener,"127.0.0.1",20002,eaddrinuse}"#;
+        assert!(names_a_taken_port(listener, &[20_001, 20_002]));
+        assert!(!names_a_taken_port(listener, &[2000, 2, 20_001]));
+        assert!(names_a_taken_port("ERROR: distribution port 20001 in use on host localhost", &[20_001]));
+        assert!(!names_a_taken_port("started TCP listener on 127.0.0.1:20002", &[20_002]));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use broker::Node;
+use tempfile::NamedTempFile;
 
 /// Longer than a node may take to start.
 const LIMIT: Duration = Duration::from_secs(100);
@@ -36,11 +37,14 @@ pub(crate) fn answers(node: &Node) -> bool {
 pub(crate) struct Program {
     child: Child,
     lines: Receiver<String>,
+    errors: NamedTempFile,
 }
 
 impl Program {
     pub(crate) fn start(command: &mut Command) -> Result<Program> {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let errors = NamedTempFile::new()?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors.reopen()?);
+        let mut child = command.spawn()?;
         let output = BufReader::new(child.stdout.take().context("no pipe")?);
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -50,18 +54,25 @@ impl Program {
                 }
             }
         });
-        Ok(Program { child, lines })
+        Ok(Program { child, lines, errors })
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
+    fn line(&self) -> Result<String> {
+        self.lines.recv_timeout(LIMIT).with_context(|| {
+            let errors = fs::read_to_string(self.errors.path()).unwrap_or_default();
+            format!("on standard error it wrote {errors:?}")
+        })
+    }
+
     /// Waits for the line that is `last`; all until then.
     pub(crate) fn lines_until(&self, last: &str) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         while lines.last().is_none_or(|line| line != last) {
-            lines.push(self.lines.recv_timeout(LIMIT).with_context(|| format!("no line {last:?}"))?);
+            lines.push(self.line().with_context(|| format!("no line {last:?}"))?);
         }
         Ok(lines)
     }
@@ -69,7 +80,7 @@ impl Program {
     /// Waits for a line that contains `text`.
     pub(crate) fn line_with(&self, text: &str) -> Result<String> {
         loop {
-            let line = self.lines.recv_timeout(LIMIT).with_context(|| format!("no line with {text:?}"))?;
+            let line = self.line().with_context(|| format!("no line with {text:?}"))?;
             if line.contains(text) {
                 return Ok(line);
             }
@@ -87,8 +98,7 @@ impl Program {
             status = self.child.try_wait()?;
             Ok(status.is_some())
         })?;
-        let errors = self.child.stderr.take().context("no pipe")?;
-        Ok((status.context("no status")?, std::io::read_to_string(errors)?))
+        Ok((status.context("no status")?, fs::read_to_string(self.errors.path())?))
     }
 }
 
