@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use shared::{Endpoint, Error, Result};
+use shared::{Endpoint, Error, Result, shell_word};
 use ureq::http::{Method, Request, StatusCode, Uri};
 
 /// How long a request may take. Short enough for a last one after Ctrl-C.
@@ -141,10 +141,11 @@ impl Management {
 
     fn refused(&self, status: StatusCode) -> ManagementError {
         let (user, vhost) = (&self.user, &self.vhost);
+        let (user_word, vhost_word) = (shell_word(user), shell_word(vhost));
         let advice = match status.as_u16() {
             401 | 403 => format!(
-                "the user '{user}' needs the tag administrator (rabbitmqctl set_user_tags {user} administrator), \
-                 or turn tracing on without it: rabbitmqctl trace_on -p {vhost}"
+                "the user '{user}' needs the tag administrator (rabbitmqctl set_user_tags {user_word} administrator), \
+                 or turn tracing on without it: rabbitmqctl trace_on -p {vhost_word}"
             ),
             404 => format!("it knows no vhost '{vhost}', or --management-url leads elsewhere"),
             _ => "its log says more: rabbitmq-diagnostics log_tail".to_owned(),

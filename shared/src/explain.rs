@@ -4,7 +4,7 @@ use std::io;
 
 use lapin::ErrorKind;
 
-use crate::{Endpoint, Error};
+use crate::{Endpoint, Error, shell_word};
 
 /// lapin ends a connection on anything that it cannot read, and the broker delivers the message again.
 const UNREADABLE: &str = "a peer that is no AMQP broker sends such things, and so does a message whose properties \
@@ -27,7 +27,7 @@ pub(crate) fn in_words(error: &lapin::Error) -> String {
         ErrorKind::ParsingError(_) => "what came cannot be read as AMQP".to_owned(),
         _ => error.to_string(),
     };
-    words.replace(['\n', '\r'], " ")
+    words.replace(char::is_control, " ")
 }
 
 impl Error {
@@ -52,9 +52,10 @@ impl Error {
             Self::Returned { code: 312, exchange, routing_key, .. } if exchange.is_empty() => {
                 Some(format!("no queue '{routing_key}' exists: start its consumer first, or declare it"))
             }
-            Self::Returned { code: 312, exchange, .. } => {
-                Some(format!("no queue is bound for it: rabbitmqctl list_bindings | grep '{exchange}'"))
-            }
+            Self::Returned { code: 312, exchange, .. } => Some(format!(
+                "no queue is bound for it: rabbitmqctl list_bindings | grep {}",
+                shell_word(exchange)
+            )),
             Self::Nacked => {
                 Some("look for a full queue: rabbitmqctl list_queues name messages arguments".to_owned())
             }
@@ -74,6 +75,7 @@ impl Error {
 
 fn connect_hint(endpoint: &Endpoint, cause: &lapin::Error) -> Option<String> {
     let (address, user, vhost) = (&endpoint.address(), endpoint.user(), endpoint.vhost());
+    let (user_word, vhost_word) = (shell_word(user), shell_word(vhost));
     let hint = match cause.kind() {
         ErrorKind::ProtocolError(error) => match error.get_id() {
             403 if user == "guest" && !is_loopback(address) => {
@@ -82,13 +84,13 @@ fn connect_hint(endpoint: &Endpoint, cause: &lapin::Error) -> Option<String> {
             }
             403 => format!(
                 "the user '{user}' or its password is wrong: correct --url or AMQP_URL, or on the broker: \
-                 rabbitmqctl change_password {user} NEW"
+                 rabbitmqctl change_password {user_word} NEW"
             ),
             530 if error.get_message().as_str().contains("not found") => {
-                format!("no such vhost: correct the end of --url or AMQP_URL, or on the broker: rabbitmqctl add_vhost {vhost}")
+                format!("no such vhost: correct the end of --url or AMQP_URL, or on the broker: rabbitmqctl add_vhost {vhost_word}")
             }
             530 => format!(
-                "the user '{user}' has no access to the vhost '{vhost}': rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
+                "the user '{user}' has no access to the vhost '{vhost}': rabbitmqctl set_permissions -p {vhost_word} {user_word} '.*' '.*' '.*'"
             ),
             320 | 541 => "the node or the vhost is starting or stopping: rabbitmq-diagnostics check_running".to_owned(),
             _ => return None,
@@ -169,8 +171,8 @@ fn refusal_hint(code: u16, text: &str) -> Option<String> {
     let hint = match code {
         403 if text.contains("access to") => format!(
             "the user lacks a permission: rabbitmqctl set_permissions -p {} {} '.*' '.*' '.*'",
-            quoted_after(text, "vhost '").unwrap_or("VHOST"),
-            quoted_after(text, "user '").unwrap_or("USER"),
+            shell_word(quoted_after(text, "vhost '").unwrap_or("VHOST")),
+            shell_word(quoted_after(text, "user '").unwrap_or("USER")),
         ),
         403 if text.contains("exclusive use") => {
             format!("another consumer holds the queue for itself: {}", rabbitmqctl("list_consumers", text))
@@ -187,9 +189,10 @@ fn refusal_hint(code: u16, text: &str) -> Option<String> {
         406 if text.contains("inequivalent arg") => match (queue, quoted_after(text, "exchange '")) {
             (Some(queue), _) => format!(
                 "the queue '{queue}' exists with another {}: use the same --queue-type as its declarer, another --prefix, \
-                 or remove it with its messages: {} {queue}",
+                 or remove it with its messages: {} {}",
                 quoted_after(text, "inequivalent arg '").unwrap_or("declaration"),
-                rabbitmqctl("delete_queue", text)
+                rabbitmqctl("delete_queue", text),
+                shell_word(queue)
             ),
             (None, Some(exchange)) => {
                 format!("the exchange '{exchange}' exists with another declaration: use another --prefix, or delete it in the management page")
@@ -216,7 +219,7 @@ fn refusal_hint(code: u16, text: &str) -> Option<String> {
 
 /// The command for the vhost that the broker's text is about.
 fn rabbitmqctl(command: &str, text: &str) -> String {
-    format!("rabbitmqctl {command} -p {}", quoted_after(text, "vhost '").unwrap_or("/"))
+    format!("rabbitmqctl {command} -p {}", shell_word(quoted_after(text, "vhost '").unwrap_or("/")))
 }
 
 /// What to do where a queue cannot have one of its arguments, on this broker, or with its type.
@@ -307,6 +310,11 @@ mod tests {
                 "rabbitmqctl delete_queue -p shop q",
             ),
             (
+                406,
+                "PRECONDITION_FAILED - inequivalent arg 'durable' for queue '$(x)' in vhost 'my shop': received 'true' but current is 'false'",
+                "rabbitmqctl delete_queue -p 'my shop' '$(x)'",
+            ),
+            (
                 405,
                 "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'mine' in vhost 'shop'",
                 "rabbitmqctl list_queues -p shop name",
@@ -341,6 +349,11 @@ mod tests {
     }
 
     #[test]
+    fn what_a_broker_says_is_one_line_and_leaves_the_terminal_alone() {
+        assert_eq!(in_words(&said(404, "no\r\nqueue '\u{1b}[2J'")), "404 no  queue ' [2J'");
+    }
+
+    #[test]
     fn a_value_that_makes_no_sense_is_not_blamed_on_the_version() {
         for text in [
             "PRECONDITION_FAILED - invalid arg 'x-message-ttl' for queue 'q' in vhost '/': {value_negative,-1}",
@@ -361,6 +374,11 @@ mod tests {
                 "guest may log in from the broker's own machine only",
             ),
             (local, said(530, "NOT_ALLOWED - vhost shop not found"), "rabbitmqctl add_vhost shop"),
+            (
+                "amqp://a%20b:secret@localhost/my%20shop",
+                said(530, "NOT_ALLOWED - access to vhost 'my shop' refused"),
+                "rabbitmqctl set_permissions -p 'my shop' 'a b' '.*'",
+            ),
             (
                 local,
                 said(530, "NOT_ALLOWED - access to vhost refused"),

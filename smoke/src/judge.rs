@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::{Error, Result};
+use shared::{Error, Result, shell_word};
 
 use crate::check::{Check, Fault, Finding, Status, Stop, Verdict};
 use crate::trial::{Run, Trial, unwrapped};
@@ -56,7 +56,7 @@ fn failed(trial: &Trial, error: Error) -> Verdict {
 fn stopped(run: &Run, stop: Stop) -> Verdict {
     match stop {
         Stop::Fault(fault) => {
-            let next = fault.next.replace("{vhost}", &quoted(run.endpoint.vhost()));
+            let next = fault.next.replace("{vhost}", &shell_word(run.endpoint.vhost()));
             Verdict::failed(Fault { next, ..fault })
         }
         Stop::Unsupported(reply) => Verdict::new(Status::Unsupported, reply),
@@ -100,24 +100,18 @@ pub(crate) fn permission_command(run: &Run) -> String {
         .chars()
         .map(|c| if c.is_alphanumeric() || c == '-' { c.to_string() } else { format!("\\{c}") })
         .collect();
-    let own = quoted(&format!("^({start}|amq\\.gen)"));
-    let write = quoted(&format!("^({start}|amq\\.gen|amq\\.default)"));
+    let own = shell_word(&format!("^({start}|amq\\.gen)"));
+    let write = shell_word(&format!("^({start}|amq\\.gen|amq\\.default)"));
     format!(
         "rabbitmqctl set_permissions -p {} {} {own} {write} {own} (in place of those that the user has)",
-        quoted(run.endpoint.vhost()),
-        quoted(run.endpoint.user()),
+        shell_word(run.endpoint.vhost()),
+        shell_word(run.endpoint.user()),
     )
-}
-
-/// A word as a shell takes it for one.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./:@%".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// What to do about an error: what `shared` knows, and what only this program meets.
 fn hint(run: &Run, error: &Error) -> Option<String> {
-    let vhost = quoted(run.endpoint.vhost());
+    let vhost = shell_word(run.endpoint.vhost());
     if error.code() == Some(406) && error.to_string().contains("queue limit") {
         return Some(format!(
             "raise the vhost's limit: rabbitmqctl set_vhost_limits -p {vhost} '{{\"max-queues\": -1}}'"
@@ -154,15 +148,6 @@ mod tests {
     fn durations_are_short() {
         for (milliseconds, text) in [(0, "0 ms"), (999, "999 ms"), (1000, "1.0 s"), (61_250, "61.2 s")] {
             assert_eq!(rounded(Duration::from_millis(milliseconds)), text);
-        }
-    }
-
-    #[test]
-    fn words_for_a_shell_are_quoted_where_they_must_be() {
-        for (word, shown) in
-            [("/", "/"), ("shop-1", "shop-1"), ("my shop", "'my shop'"), ("it's", "'it'\\''s'")]
-        {
-            assert_eq!(quoted(word), shown);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use firehose::{Control, Filter, Management, Seen, Tail};
-use shared::{Connection, ConnectionArgs, Error, Session, try_print_line};
+use shared::{Connection, ConnectionArgs, Error, Session, shell_word, try_print_line};
 
 /// Print every message that passes the vhost
 ///
@@ -74,7 +74,8 @@ fn main() -> ExitCode {
                 Ok(true) => tracing::info!("tracing is off again in the vhost '{vhost}'"),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(
-                    "tracing may still be on: {error}; turn it off with `rabbitmqctl trace_off -p {vhost}`"
+                    "tracing may still be on: {error}; turn it off with `rabbitmqctl trace_off -p {}`",
+                    shell_word(vhost)
                 ),
             }
         }
@@ -92,7 +93,8 @@ async fn print_all(mut tail: Tail, session: &Session, vhost: &str) -> shared::Re
             }
             Seen::Off => tracing::warn!(
                 "tracing is off in the vhost '{vhost}', so there is nothing to see: turn it on with \
-                 `rabbitmqctl trace_on -p {vhost}`, and afterwards off with trace_off"
+                 `rabbitmqctl trace_on -p {}`, and afterwards off with trace_off",
+                shell_word(vhost)
             ),
             Seen::CannotTell(error) => {
                 tracing::warn!(
