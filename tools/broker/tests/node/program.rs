@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use broker::ROOT;
 
 use crate::support::{
     Program, directory, listeners, processes, signal, until_nothing_is_left, virtual_machine,
@@ -102,7 +103,7 @@ fn ctrl_c_while_it_starts_is_not_an_error() -> Result<()> {
 fn wrong_use_and_no_server() -> Result<()> {
     let usage = broker().args(["--port", "http"]).output()?;
     assert_eq!(usage.status.code(), Some(2));
-    let none = broker().env("RABBITMQ_SERVER", "/nowhere/rabbitmq-server").output()?;
+    let none = broker().env_remove(ROOT).env("RABBITMQ_SERVER", "/nowhere/rabbitmq-server").output()?;
     assert_eq!(none.status.code(), Some(1));
     let errors = String::from_utf8_lossy(&none.stderr);
     assert!(errors.starts_with("error: RABBITMQ_SERVER is /nowhere/rabbitmq-server"), "{errors}");
