@@ -164,7 +164,7 @@ impl Builder {
             ensure!(ports::is_free_port(port), "port {port} is taken; choose another one");
         }
         for attempt in 1..=ATTEMPTS {
-            self.at_last_no_usual_ports(attempt);
+            self.leave_usual_ports_at_last(attempt);
             let mut ports = Block::free()?;
             if listeners.plain {
                 ports.amqp = self.port.or_else(|| self.usual(AMQP, 1)).unwrap_or(ports.amqp);
@@ -184,7 +184,7 @@ impl Builder {
     }
 
     /// Two that start together could go on taking the usual ports from each other.
-    pub(crate) fn at_last_no_usual_ports(&mut self, attempt: u32) {
+    pub(crate) fn leave_usual_ports_at_last(&mut self, attempt: u32) {
         self.usual_ports &= attempt < ATTEMPTS;
     }
 

@@ -82,7 +82,7 @@ impl Builder {
             }
         }
         for attempt in 1..=ATTEMPTS {
-            self.at_last_no_usual_ports(attempt);
+            self.leave_usual_ports_at_last(attempt);
             if let Some(cluster) = self.attempt_cluster(&server, count)? {
                 return Ok(cluster);
             }

@@ -57,9 +57,12 @@ async fn a_client_with_a_certificate_logs_in_and_others_are_refused() -> Result<
     let external = |url: String| url.replace("guest:guest", "nobody:wrong") + "?auth_mechanism=external";
     assert_eq!(connect(&external(vhost.tls_url()), ca, client).await, Ok(()));
     let stranger = authority.client("stranger")?;
+    // Only TLS 1.3 has an alert that says what is missed; 3.8 speaks TLS 1.2.
+    let missed = if node.is_from(3, 9)? { "CertificateRequired" } else { "HandshakeFailure" };
+    let missed = format!("received fatal alert: {missed}");
     for (url, ca, client, expected) in [
         (external(vhost.tls_url()), ca, Some(&stranger), "ACCESS_REFUSED"),
-        (vhost.tls_url(), ca, None, "received fatal alert: CertificateRequired"),
+        (vhost.tls_url(), ca, None, &*missed),
         (vhost.tls_url(), ca, Some(&other.client), "received fatal alert: UnknownCA"),
         (vhost.tls_url(), Some(&*other.ca_certificate), client, "UnknownIssuer"),
     ] {
