@@ -18,7 +18,7 @@ const READY: &str = " [*] Waiting for traces. To exit press CTRL+C";
 /// The lines of a record with a body of one line.
 const RECORD: usize = 15;
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Asks again until `holds` is true.
 async fn eventually(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {

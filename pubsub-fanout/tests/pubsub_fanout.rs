@@ -10,7 +10,7 @@ use serde_json::json;
 const WAITING: &str = " [*] Waiting for logs. To exit press CTRL+C";
 
 /// More than the end of a program takes.
-const SOON: Duration = Duration::from_secs(4);
+const SOON: Duration = Duration::from_secs(15);
 
 fn emit_log(vhost: &Vhost<'_>, args: &[&str]) -> End {
     Program::new(env!("CARGO_BIN_EXE_emit_log")).args(["--url", &vhost.url()]).args(args).run()

@@ -6,7 +6,7 @@ use anyhow::Result;
 use broker::{Node, node};
 use harness::{End, Program, Running};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 const WAITING: &str = " [*] Waiting for logs. To exit press CTRL+C";
 
 fn emit(url: &str, args: &[&str]) -> End {

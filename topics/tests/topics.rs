@@ -10,7 +10,7 @@ use lapin::options::BasicGetOptions;
 use lapin::types::ShortString;
 use shared::{Connection, ConnectionArgs, Deadline, Shutdown};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 const WAITING: &str = " [*] Waiting for logs. To exit press CTRL+C";
 
 fn emit(url: &str, args: &[&str]) -> End {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use shared::{Connection, ConnectionArgs, Session, Shutdown};
 
 /// Time for a program to end when asked to.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 const WAITING: &str = " [*] Waiting for unpaid orders. To exit press CTRL+C";
 

