@@ -9,7 +9,7 @@ use harness::{Direction, Program, Relay};
 use serde_json::json;
 use shared::{Connection, ConnectionArgs, Error, QueueType, Shutdown};
 use std::num::NonZero;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use transactions::confirms::{self, Plan, Strategy};
 use transactions::tx::{self, CommitError};
 use transactions::{Fate, Ledger, TrialQueue, arrivals};
@@ -22,6 +22,9 @@ const TX_RULES: &str = env!("CARGO_BIN_EXE_tx_rules");
 /// The pause between two looks at something that is about to happen.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// For what should happen at once.
+const LIMIT: Duration = Duration::from_secs(60);
+
 fn program(path: &str, url: &str) -> Program {
     Program::new(path).args(["--url", url])
 }
@@ -30,18 +33,26 @@ fn relay() -> Result<Relay> {
     Ok(Relay::start(("127.0.0.1", broker::node().port()))?)
 }
 
+/// Waits for something, but not for ever: the run may have ended.
+async fn within<T>(what: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(LIMIT, what).await.context("waited for it in vain")?
+}
+
 /// The queue of a run, once it is there.
 async fn queue_of_run(vhost: &Vhost<'_>, purpose: &str) -> Result<TrialQueue> {
-    loop {
-        // Each queue is bound to the default exchange, and bindings are told faster than queues: a fast run
-        // would be over.
-        let bindings = vhost.bindings()?;
-        let names = bindings.iter().filter_map(|binding| binding["destination"].as_str());
-        if let Some(name) = names.into_iter().find(|name| name.starts_with(purpose)) {
-            return Ok(TrialQueue { name: name.to_owned(), queue_type: QueueType::Classic, limit: None });
+    within(async {
+        loop {
+            // Each queue is bound to the default exchange, and bindings are told faster than queues: a fast run
+            // would be over.
+            let bindings = vhost.bindings()?;
+            let names = bindings.iter().filter_map(|binding| binding["destination"].as_str());
+            if let Some(name) = names.into_iter().find(|name| name.starts_with(purpose)) {
+                return Ok(TrialQueue { name: name.to_owned(), queue_type: QueueType::Classic, limit: None });
+            }
+            sleep(LOOK).await;
         }
-        sleep(LOOK).await;
-    }
+    })
+    .await
 }
 
 async fn messages_in(observer: &Connection, queue: &TrialQueue) -> Result<u32> {
@@ -49,10 +60,13 @@ async fn messages_in(observer: &Connection, queue: &TrialQueue) -> Result<u32> {
 }
 
 async fn wait_for_messages(observer: &Connection, queue: &TrialQueue, count: u32) -> Result<()> {
-    while messages_in(observer, queue).await? < count {
-        sleep(LOOK).await;
-    }
-    Ok(())
+    within(async {
+        while messages_in(observer, queue).await? < count {
+            sleep(LOOK).await;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// The number in a line such as ` [.] Unknown: 3 (1, 2, 3)`.
@@ -176,7 +190,7 @@ fn queues_are_the_runs_own_durable_and_expire_if_the_run_is_killed() -> Result<(
     first.interrupt();
     second.terminate();
     for running in [&mut first, &mut second] {
-        running.wait(Duration::from_secs(10)).expect_code(0);
+        running.wait(LIMIT).expect_code(0);
     }
     assert_eq!(vhost.queues()?, Vec::<serde_json::Value>::new(), "left behind");
     Ok(())
@@ -396,7 +410,7 @@ async fn tx_publish_calls_a_commit_unknown_whose_answer_was_cut_off_though_it_wa
     let (vhost, relay) = (broker::node().vhost()?, relay()?);
     let direct = ConnectionArgs::for_url(vhost.url());
     let observer = Connection::open(&direct, "observer", &Shutdown::new()).await?;
-    let mut running = program(TX_PUBLISH, &vhost.url_through(relay.port())).args(["--pause", "1s"]).start();
+    let mut running = program(TX_PUBLISH, &vhost.url_through(relay.port())).args(["--pause", "5s"]).start();
     running.wait_for_line(|line| line.contains("before the commit"));
     relay.silence(Direction::ToClient, true);
     let invoices = queue_of_run(&vhost, "tx_invoices").await?;
@@ -405,7 +419,7 @@ async fn tx_publish_calls_a_commit_unknown_whose_answer_was_cut_off_though_it_wa
     relay.silence(Direction::ToClient, false);
     running.expect_line(" [!] No answer to the commit: done or not done, unknown");
     running.expect_line(" [.] In the queues a moment later: invoices 3, orders 0");
-    let end = running.wait(Duration::from_secs(10)).expect_code(1);
+    let end = running.wait(LIMIT).expect_code(1);
     assert!(!end.stdout.iter().any(|line| line.contains("Committed")));
     assert!(end.stderr.iter().any(|line| line.starts_with("error: the outcome of the commit is unknown")));
     assert_eq!(vhost.queues()?, Vec::<serde_json::Value>::new(), "left behind");
@@ -415,7 +429,7 @@ async fn tx_publish_calls_a_commit_unknown_whose_answer_was_cut_off_though_it_wa
 #[test]
 fn a_transaction_lost_before_its_commit_is_done_again_as_a_whole() -> Result<()> {
     let (vhost, relay) = (broker::node().vhost()?, relay()?);
-    let mut running = program(TX_PUBLISH, &vhost.url_through(relay.port())).args(["--pause", "1s"]).start();
+    let mut running = program(TX_PUBLISH, &vhost.url_through(relay.port())).args(["--pause", "5s"]).start();
     running.wait_for_line(|line| line.contains("before the commit"));
     relay.cut();
     for line in [
@@ -427,7 +441,7 @@ fn a_transaction_lost_before_its_commit_is_done_again_as_a_whole() -> Result<()>
     ] {
         running.expect_line(line);
     }
-    running.wait(Duration::from_secs(10)).expect_code(0);
+    running.wait(LIMIT).expect_code(0);
     Ok(())
 }
 
@@ -453,7 +467,7 @@ async fn confirms_lost_with_their_connection_are_unknown_and_the_rest_is_publish
         program(CONFIRM_PUBLISH, &vhost.url_through(relay.port())).args(["--messages", "8000"]).start();
     let queue = queue_of_run(&vhost, "confirms").await?;
     for (connections, count) in [(1, 500), (2, 2000), (3, 4000)] {
-        relay.wait_for_accepted(connections, Duration::from_secs(10));
+        relay.wait_for_accepted(connections, LIMIT);
         wait_for_messages(&observer, &queue, count).await?;
         relay.cut();
     }

@@ -262,7 +262,7 @@ async fn the_states_tell_the_story_in_order() -> Result<()> {
     relay.wait_for_accepted(2, LIMIT);
     relay.refuse(true);
     relay.cut();
-    let lost = within(states.wait_for(|state| matches!(state, State::Reconnecting { attempt: 3, .. })))
+    let lost = within(states.wait_for(|state| matches!(state, State::Reconnecting { attempt: 3.., .. })))
         .await?
         .clone();
     let State::Reconnecting { cause, .. } = lost else { unreachable!("waited for it") };

@@ -18,8 +18,11 @@ use tokio::time::timeout;
 
 use crate::support::{args_through, consume, in_the_end, within};
 
+/// Seconds between heartbeats.
+const HEARTBEAT: u16 = 60;
+
 /// How soon lapin's thread has to have seen something. Without being woken it would be half a heartbeat.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(15);
 
 /// Runs a test as a program runs.
 pub(crate) fn run(test: impl Future<Output = Result<()>>) -> Result<()> {
@@ -31,7 +34,8 @@ pub(crate) fn run_connected(name: &str, test: impl AsyncFnOnce(&Connection) -> R
     let vhost = broker::node().vhost()?;
     run(async {
         let shutdown = Shutdown::new();
-        let connection = Connection::open(&ConnectionArgs::for_url(vhost.url()), name, &shutdown).await?;
+        let args = ConnectionArgs::for_url(vhost.url()).with_heartbeat(HEARTBEAT);
+        let connection = Connection::open(&args, name, &shutdown).await?;
         test(&connection).await?;
         shutdown.close_connections().await;
         Ok(())
@@ -111,7 +115,8 @@ fn two_connections_on_one_thread_wake_each_other() -> Result<()> {
 fn what_another_thread_gives_to_lapin_is_written_soon() -> Result<()> {
     let vhost = broker::node().vhost()?;
     run(async {
-        let (args, shutdown) = (ConnectionArgs::for_url(vhost.url()), Shutdown::new());
+        let args = ConnectionArgs::for_url(vhost.url()).with_heartbeat(HEARTBEAT);
+        let shutdown = Shutdown::new();
         let connection = Connection::open(&args, "from a thread", &shutdown).await?;
         let arrive = connection.session(async |session| {
             let channel = &session.channel;
@@ -177,7 +182,7 @@ fn acknowledgements_leave_while_the_next_handler_keeps_the_thread() -> Result<()
             let mut seen = notes.lock().expect("no handler panics");
             seen.push(delivery.data[0]);
             // Hard work, without an await.
-            thread::sleep(Duration::from_millis(500));
+            thread::sleep(Duration::from_millis(1500));
             match (delivery.data[0], times(&seen, 2)) {
                 (2, 1) => relay.cut(),
                 (3, 2) => stop.request(),

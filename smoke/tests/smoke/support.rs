@@ -6,10 +6,11 @@ use broker::{Node, Vhost};
 use harness::{End, Program};
 use serde_json::Value;
 
-/// The program, on this broker, under the deadline of a test. That this machine is busy is nothing to warn of.
+/// The program, on this broker, under the deadline of a test. That this machine is busy is nothing to warn of, and no
+/// reason to fail.
 pub(crate) fn smoke(url: &str) -> Program {
     let program = Program::new(env!("CARGO_BIN_EXE_smoke")).deadline(Duration::from_secs(90));
-    program.args(["--url", url, "--slow", "1m"])
+    program.args(["--url", url, "--slow", "1m", "--timeout", "20s", "--deadline", "80s"])
 }
 
 /// A report and how the program ended.

@@ -25,7 +25,7 @@ use support::{LIMIT, Tally, eventually};
 
 /// The longest that confirmed publishing may pause when a leader dies: less than the striker's own deadline, which
 /// would hide a connection that hangs.
-const PAUSE: Duration = Duration::from_secs(8);
+const PAUSE: Duration = Duration::from_millis(9500);
 
 /// How long it is watched that nothing happens.
 const QUIET: Duration = Duration::from_secs(2);

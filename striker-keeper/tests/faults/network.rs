@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::{self, Sender};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use harness::{Direction, Running};
 use shared::{Outcome, Publisher};
 
-use crate::support::{Client, LIMIT, OwnNode, Stage, Tally, Watched, after, eventually, row, scale};
+use crate::support::{Client, LIMIT, OwnNode, Stage, Tally, after, eventually, row, scale};
 
 /// A connection that lasted this long counts as a success, after which the first pause is the shortest.
 const STABLE: Duration = Duration::from_millis(1100);
@@ -231,8 +232,9 @@ fn fault_26_rubbish_and_sizes() -> Result<()> {
         let own = OwnNode::take()?;
         let stage = Stage::on(own.node())?;
         for direction in [Direction::ToClient, Direction::ToBroker] {
-            let url = stage.url_at(rubbish(own.port(), direction)?);
-            let mut keeper = Watched::launch(stage.keeper(&url, &[]), LIMIT);
+            let (port, throw) = rubbish(own.port(), direction)?;
+            let mut keeper = stage.start_keeper(&stage.url_at(port), &[])?;
+            throw.send(())?;
             keeper.program.wait_for_error_line(|line| line.contains("connection lost: "));
             keeper.catch.wait_for_start(1, LIMIT)?;
             let striker = stage.striker(&stage.url(), &["--count", "20", "--rate", "0"]).start();
@@ -291,9 +293,10 @@ fn fault_33_several_addresses() -> Result<()> {
     })
 }
 
-/// A relay that mixes rubbish into its first connection, and none into later ones; its port. Its threads
-/// end with the process.
-fn rubbish(broker: u16, direction: Direction) -> Result<u16> {
+/// A relay that mixes rubbish into its first connection when it is told to, and none into later ones: its port,
+/// and whom to tell. Its threads end with the process.
+fn rubbish(broker: u16, direction: Direction) -> Result<(u16, Sender<()>)> {
+    let (throw, thrown) = mpsc::channel();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     thread::spawn(move || -> Result<()> {
@@ -302,15 +305,14 @@ fn rubbish(broker: u16, direction: Direction) -> Result<u16> {
             forward(client.try_clone()?, broker.try_clone()?);
             forward(broker.try_clone()?, client.try_clone()?);
             if number == 0 {
-                // After the handshake, when nothing else is on its way.
-                sleep(Duration::from_secs(2));
+                thrown.recv()?;
                 let mut victim = if direction == Direction::ToClient { client } else { broker };
                 victim.write_all(&[0xfe; 64])?;
             }
         }
         Ok(())
     });
-    Ok(port)
+    Ok((port, throw))
 }
 
 /// Passes on what comes, up to its end.

@@ -341,7 +341,7 @@ mod tests {
                 scope.spawn(move || assert!(Builder::default().attempt(server, ports).unwrap().is_none()));
                 scope.spawn(move || {
                     let failed = || Ok(has_failed(ports).then_some(()));
-                    wait::until(Duration::from_secs(60), "the node to fail", failed).unwrap();
+                    wait::until(Duration::from_secs(85), "the node to fail", failed).unwrap();
                     drop(other);
                 });
             }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use ureq::http::{Method, Request};
 
 /// The API answers within milliseconds; a node that is stopped or paused does not answer at all.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// `guest:guest`, the well-known login that RabbitMQ accepts from the same machine only.
 const LOGIN: &str = "Basic Z3Vlc3Q6Z3Vlc3Q=";

@@ -22,7 +22,7 @@ use crate::shims;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// For the end of a program, which may have a thing to do first.
-const END: Duration = Duration::from_secs(90);
+const END: Duration = Duration::from_secs(180);
 
 /// For the numbers of `rabbitmqctl`, which lag behind.
 const LAG: Duration = Duration::from_secs(10);

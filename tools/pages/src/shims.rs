@@ -67,7 +67,7 @@ fn command(folder: &Path, name: &str, text: &str) -> Result<()> {
 /// A line of shell that becomes the program.
 fn execute(name: &str, path: &Path) -> String {
     // That the machine of a test is busy is nothing for the page to show.
-    let patience = if name == "smoke" { "--slow 1m " } else { "" };
+    let patience = if name == "smoke" { "--slow 1m --timeout 30s " } else { "" };
     format!("exec '{}' {patience}\"$@\"", path.display())
 }
 

@@ -13,7 +13,7 @@ fn node_with_tls(days: u32, folder: &std::path::Path) -> (Node, CertificateFiles
 
 /// Runs it on a URL with these options and files.
 fn run(url: &str, files: &[(&str, &std::path::Path)]) -> Report {
-    let program = smoke(url).args(["--wait", "0s", "--timeout", "3s"]);
+    let program = smoke(url).args(["--wait", "0s"]);
     report(files.iter().fold(program, |program, (option, file)| program.arg(option).arg(file)))
 }
 

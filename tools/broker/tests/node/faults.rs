@@ -80,7 +80,8 @@ fn a_node_that_cannot_start_says_why() {
     assert!(error.contains("nonsense"), "{error}");
     assert!(error.contains("BOOT FAILED"), "{error}");
     assert!((2..40).contains(&error.lines().count()), "{error}");
-    assert!(begin.elapsed() < Duration::from_secs(30));
+    // It is not waited for in vain, which takes 90 s.
+    assert!(begin.elapsed() < Duration::from_secs(85));
 }
 
 #[test]
