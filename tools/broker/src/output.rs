@@ -17,14 +17,17 @@ const TAKEN: [&str; 2] = ["eaddrinuse", "distribution port"];
 
 /// The lines that tell best why a node did not start: those around the first [`FAILED`], else the last ones.
 pub(crate) fn tail(place: &Place) -> String {
-    let output = fs::read(place.file("output")).unwrap_or_default();
-    select(&String::from_utf8_lossy(&output))
+    select(&written(place))
 }
 
 /// Whether the node wrote that one of `ports` was taken.
 pub(crate) fn tells_of_a_taken_port(place: &Place, ports: &[u16]) -> bool {
+    written(place).lines().any(|line| names_a_taken_port(line, ports))
+}
+
+fn written(place: &Place) -> String {
     let output = fs::read(place.file("output")).unwrap_or_default();
-    String::from_utf8_lossy(&output).lines().any(|line| names_a_taken_port(line, ports))
+    String::from_utf8_lossy(&output).into_owned()
 }
 
 fn names_a_taken_port(line: &str, ports: &[u16]) -> bool {
