@@ -133,6 +133,8 @@ fn a_network_that_delays_messages_by_3_seconds() {
         let patient = run(more);
         assert_eq!(patient.end.code, Some(code));
         patient.expect("hello", "warn", &["slow: took ", "instead of at most 2s"]);
+        // There and back.
+        assert!(patient.check("hello")["ms"].as_f64().unwrap() >= 6000.0, "{}", patient.end);
     }
     expect_nothing_left(&vhost);
 }
